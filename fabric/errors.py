@@ -1,0 +1,170 @@
+"""One tree of errors. Each knows its machine-readable code and its HTTP status.
+
+Raise the most exact one; catch :class:`FabricError` at the edge.  ``data`` names what was wrong
+(field, value, limit) as strings, so that a client can act on it without parsing the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class FabricError(Exception):
+    """Everything Fabric raises on purpose."""
+
+    code: ClassVar[str] = "InternalError"
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str = "", data: Mapping[str, str] | None = None) -> None:
+        super().__init__(message or self.code)
+        self.message = message or self.code
+        self.data: dict[str, str] = dict(data or {})
+
+
+# --- what the caller gave us ----------------------------------------------------------------------
+
+
+class BadInput(FabricError):
+    """Something given from outside is not acceptable: says which field, which value and why."""
+
+    code = "InvalidEntity"
+    http_status = 400
+
+
+class ConfigError(BadInput):
+    """A flag, environment variable or configuration file holds something impossible."""
+
+    code = "InvalidConfig"
+
+
+class ScenarioError(BadInput):
+    """A simulation scenario cannot be run as written."""
+
+    code = "InvalidScenario"
+
+
+class BadFrame(BadInput):
+    """Bytes from the wire are no message. Costs a counter, never more."""
+
+    code = "BadFrame"
+
+
+# --- what the machine or its surroundings refuse --------------------------------------------------
+
+
+class EdgeError(FabricError):
+    """The operating system, disk or network does not give what a peer needs."""
+
+    code = "EdgeError"
+    http_status = 503
+
+
+class AddressInUse(EdgeError):
+    code = "AddressInUse"
+
+
+class DataDirectoryError(EdgeError):
+    """A data directory is unwritable, of another node, of a newer version, or in use."""
+
+    code = "DataDirectoryError"
+
+
+class StorageError(EdgeError):
+    """A disk write failed: the promise that hung on it is not made."""
+
+    code = "StorageError"
+
+
+class MissingDependency(EdgeError):
+    """An optional package or program is not installed; the message says how to get it."""
+
+    code = "MissingDependency"
+
+
+# --- what the fabric answers ----------------------------------------------------------------------
+
+
+class Unavailable(FabricError):
+    """No answer could be had in time; the request may be tried again under the same key."""
+
+    code = "Unavailable"
+    http_status = 503
+
+
+class OwnerUnknown(Unavailable):
+    """A cell that had to be asked has no known owner right now."""
+
+    code = "OwnerUnknown"
+
+
+class DeadlineExceeded(Unavailable):
+    code = "DeadlineExceeded"
+
+
+class Overloaded(Unavailable):
+    """A bounded queue is full."""
+
+    code = "Overloaded"
+
+
+class Refused(FabricError):
+    """No host can take the placement, and that is proven. ``explanation`` says why."""
+
+    code = "NoSuchResource"
+    http_status = 400
+
+    def __init__(
+        self,
+        message: str = "",
+        data: Mapping[str, str] | None = None,
+        explanation: object = None,
+    ) -> None:
+        super().__init__(message, data)
+        self.explanation = explanation
+
+
+class UnknownReservation(FabricError):
+    """The reservation expired, was released, or never was."""
+
+    code = "UnknownReservation"
+    http_status = 404
+
+
+class Conflict(FabricError):
+    """Another owner, attempt or version holds what was asked for."""
+
+    code = "Conflict"
+    http_status = 409
+
+
+class NotFound(FabricError):
+    code = "NotFound"
+    http_status = 404
+
+
+class NotBuiltYet(FabricError):
+    """Planned, described, not there. The README's status table says the same."""
+
+    code = "NotBuiltYet"
+    http_status = 501
+
+
+_BY_CODE: dict[str, type[FabricError]] = {}
+
+
+def _collect(cls: type[FabricError]) -> None:
+    _BY_CODE.setdefault(cls.code, cls)
+    for child in cls.__subclasses__():
+        _collect(child)
+
+
+def error_from_code(code: str, message: str, data: Mapping[str, str] | None = None) -> FabricError:
+    """Rebuild an error that came over the wire; an unknown code gives a :class:`FabricError`."""
+    if not _BY_CODE:
+        _collect(FabricError)
+    cls = _BY_CODE.get(code)
+    if cls is None:
+        _collect(FabricError)
+        cls = _BY_CODE.get(code, FabricError)
+    return cls(message, data)

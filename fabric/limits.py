@@ -1,0 +1,44 @@
+"""Every bound of Fabric, each with its reason. Nothing else in the code is a bare limit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- wire -----------------------------------------------------------------------------------------
+
+#: One frame. Bulk data goes in chunks: a peer must never hold a loop for one message.
+MAX_FRAME_BYTES: Final = 65536
+#: Nesting of one message: the deepest real one (a request holding a cell record) needs 7.
+MAX_NESTING: Final = 16
+#: Ids and counters stay below 2**62, so that they are small ints in compiled code.
+MAX_INT: Final = (1 << 62) - 1
+#: Names, keys, codes.
+MAX_TEXT: Final = 256
+#: Free text meant for people (explanations, error messages).
+MAX_LONG_TEXT: Final = 4096
+#: ``tcp://[v6 address]:port`` and ``inproc://name`` fit with room.
+MAX_ADDRESS: Final = 128
+#: Members of one cell: four times the default upper bound, so that bounds can be configured.
+MAX_CELL_MEMBERS: Final = 128
+#: Observers attached to one leaf cell.
+MAX_OBSERVERS: Final = 64
+#: Cells on one path to the root: 32**7 hosts are more than anyone has.
+MAX_DEPTH: Final = 8
+#: News items on one ping or ack; the rest waits for the next one.
+MAX_NEWS: Final = 16
+#: Seats of one cell: a majority of five survives two deaths.
+MAX_SEATS: Final = 5
+
+# --- transport ------------------------------------------------------------------------------------
+
+#: Messages waiting for one contact; beyond that the newest is dropped and counted.
+SEND_QUEUE: Final = 1000
+#: Live outgoing connections of a peer; the longest idle one is closed first.
+MAX_CONNECTIONS: Final = 512
+#: Frames handled per wakeup before timers and others get their turn.
+DRAIN_BUDGET: Final = 256
+
+# --- local calls ----------------------------------------------------------------------------------
+
+#: Local and remote requests in flight at one peer; beyond that ``Overloaded``.
+MAX_CALLS: Final = 4096
