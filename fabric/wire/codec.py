@@ -291,7 +291,7 @@ def _unpack(cls: type[Any], values: list[Any], start: int) -> Any:
     if start:
         values = values[start:]
     # zip stops at the shorter: fields of a newer version are ignored, missing ones defaulted
-    return cls(*[decode(v) for decode, v in zip(layout.decoders, values)])
+    return cls(*[decode(v) for decode, v in zip(layout.decoders, values, strict=False)])
 
 
 def register(type_id: int, cls: type[T]) -> type[T]:
@@ -366,17 +366,19 @@ def _deny(*_: Any) -> Any:
     raise ValueError("tags are not allowed")
 
 
+#: Every tag that cbor2 would decode by itself.
+_KNOWN_TAGS: Final = tuple(
+    int(tag)
+    for tag in "0 1 2 3 4 5 24 25 28 29 30 35 36 37 52 54 100 256 258 260 261 1004 43000 55799".split()
+)
+
 _DECODER_OPTIONS: Final[dict[str, Any]] = {
     "max_depth": MAX_NESTING,
     "allow_indefinite": False,
     "allow_duplicate_keys": False,
     "strict_hashable_types": True,
     "tag_hook": _deny,
-    "semantic_decoders": dict.fromkeys(
-        (0, 1, 2, 3, 4, 5, 24, 25, 28, 29, 30, 35, 36, 37, 52, 54)
-        + (100, 256, 258, 260, 261, 1004, 43000, 55799),
-        _deny,
-    ),
+    "semantic_decoders": dict.fromkeys(_KNOWN_TAGS, _deny),
 }
 
 
