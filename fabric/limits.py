@@ -42,3 +42,23 @@ DRAIN_BUDGET: Final = 256
 
 #: Local and remote requests in flight at one peer; beyond that ``Overloaded``.
 MAX_CALLS: Final = 4096
+
+# --- summaries and placement ----------------------------------------------------------------------
+
+#: A summary as it travels each second between levels.
+MAX_SUMMARY_BYTES: Final = 1024
+#: Classes of hosts told apart in one summary; more melt into one. Eight racks of one site fit.
+MAX_SUMMARY_CLASSES: Final = 8
+#: Histogram buckets of all classes together: seven bytes each, a third of a summary.
+MAX_SUMMARY_BUCKETS: Final = 40
+#: Bytes of labels of all classes together: half of a summary.
+MAX_SUMMARY_LABEL_BYTES: Final = 500
+#: Virtual CPUs of one host: the largest servers sold have about a thousand threads.
+MAX_HOST_CPU: Final = 1 << 16
+#: MB of memory of a host, or of one datastore: an exabyte, so sums over a million hosts stay small.
+MAX_HOST_MB: Final = 1 << 40
+#: Tags, networks or datastores of one host, each.
+MAX_HOST_NAMES: Final = 64
+#: Constraints of one request, and alternatives in one of them.
+MAX_CONSTRAINTS: Final = 32
+MAX_CONSTRAINT_VALUES: Final = 32

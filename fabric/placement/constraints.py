@@ -1,0 +1,182 @@
+"""The one place that says whether a host, or any host of a summary, can take a request.
+
+Both questions are asked of the same constraints, so they stand beside each other:
+
+* :func:`host_verdict`: the host itself, exactly (its books call it before they reserve);
+* :func:`may_fit`: a summary; "maybe" too often, never "no" wrongly;
+* :func:`eliminated`: the same walk, counting for the explanation which condition cost how many
+  hosts.  Each host is counted once, under the first condition that it fails, so the counts of a
+  refusal add up to all hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from fabric.placement.request import Constraint, PlacementRequest
+from fabric.tree.summary import DRAINING, GRID, ClassSummary, Summary, round_up
+
+#: Letter of the label of each kind of constraint that hosts carry as labels.
+LETTERS: Final = {"zone": "z:", "tag": "t:", "network": "n:", "datastore": "d:"}
+FITS: Final = ""
+
+
+def host_labels(
+    zone: str,
+    tags: Sequence[str],
+    networks: Sequence[str],
+    datastores: Sequence[str],
+    draining: bool = False,
+) -> tuple[str, ...]:
+    """Return the sorted labels that a host with these attributes carries."""
+    labels = [f"z:{zone}"] if zone else []
+    labels += [f"t:{tag}" for tag in tags]
+    labels += [f"n:{network}" for network in networks]
+    labels += [f"d:{datastore}" for datastore in datastores]
+    if draining:
+        labels.append(DRAINING)
+    return tuple(sorted(labels))
+
+
+def pick_datastore(request: PlacementRequest, free_mb: Mapping[str, int]) -> str | None:
+    """Return the allowed datastore with most room for the disk; ``None`` when there is none.
+
+    Without a disk and without a positive datastore constraint none is needed: ``""``.
+    """
+    if not _needs_datastore(request):
+        return ""
+    best = None
+    for name in sorted(free_mb):
+        if free_mb[name] < request.disk_mb or not _allowed("datastore", name, request.constraints):
+            continue
+        if best is None or free_mb[name] > free_mb[best]:
+            best = name
+    return best
+
+
+def host_verdict(
+    request: PlacementRequest,
+    host_id: str,
+    labels: Sequence[str],
+    room: tuple[int, int],
+    free_disk_mb: Mapping[str, int],
+) -> str:
+    """Return :data:`FITS`, or the name of the first condition that this host fails."""
+    if DRAINING in labels:
+        return "draining"
+    for constraint in request.constraints:
+        if constraint.kind == "host":
+            if (host_id in constraint.values) == constraint.negative:
+                return constraint.describe()
+        elif constraint.kind != "datastore" and _carries(constraint, labels) == constraint.negative:
+            return constraint.describe()
+    if not _datastores_left(request, labels):
+        return _datastore_reason(request)
+    if request.cpu > room[0]:
+        return "cpu"
+    if request.memory_mb > room[1]:
+        return "memory"
+    return FITS if pick_datastore(request, free_disk_mb) is not None else "disk"
+
+
+def may_fit(summary: Summary, request: PlacementRequest) -> bool:
+    """Whether any host of ``summary`` may take ``request``: never a wrong "no"."""
+    if summary.expected > summary.hosts:
+        return True
+    return any(
+        not _class_failure(group, request) and _bucket_fits(group, request)
+        for group in summary.classes
+    )
+
+
+def eliminated(summary: Summary, request: PlacementRequest) -> dict[str, int]:
+    """Count hosts of ``summary`` by the first condition that they fail, as far as it can tell.
+
+    Hosts that may fit are counted under :data:`FITS`, so that the counts add up to its hosts.
+    """
+    counts: dict[str, int] = {}
+    for group in summary.classes:
+        reason = _class_failure(group, request)
+        if reason:
+            counts[reason] = counts.get(reason, 0) + group.hosts
+            continue
+        for key, hosts in zip(group.buckets[::2], group.buckets[1::2], strict=True):
+            reason = _bucket_failure(group, key, request)
+            counts[reason] = counts.get(reason, 0) + hosts
+    return counts
+
+
+def fitting_hosts(summary: Summary, request: PlacementRequest) -> int:
+    """Return how many hosts of ``summary`` may take ``request``."""
+    return eliminated(summary, request).get(FITS, 0)
+
+
+def _bucket_fits(group: ClassSummary, request: PlacementRequest) -> bool:
+    cpu, memory = round_up(request.cpu), round_up(request.memory_mb)
+    return any(key >> 8 >= cpu and key & 255 >= memory for key in group.buckets[::2])
+
+
+def _bucket_failure(group: ClassSummary, key: int, request: PlacementRequest) -> str:
+    """Free room was rounded up to a grid line: the request fits unless it exceeds that line."""
+    if request.cpu > GRID[key >> 8]:
+        return "cpu"
+    if request.memory_mb > GRID[key & 255]:
+        return "memory"
+    return FITS
+
+
+def _class_failure(group: ClassSummary, request: PlacementRequest) -> str:
+    """Return the condition that no host of the class can meet, or :data:`FITS`."""
+    if DRAINING in group.labels:
+        return "draining"
+    for constraint in request.constraints:
+        kind = constraint.kind
+        if kind in ("host", "datastore"):
+            continue  # hosts are not named in summaries; datastores are judged together below
+        if constraint.negative:
+            if _carries(constraint, group.labels):
+                return constraint.describe()
+        elif not (
+            group.blurred or _carries(constraint, group.labels) or _carries(constraint, group.maybe)
+        ):
+            return constraint.describe()
+    if not group.blurred and not _datastores_left(request, (*group.labels, *group.maybe)):
+        return _datastore_reason(request)
+    if request.disk_mb > GRID[group.disk] and _needs_datastore(request):
+        return "disk"
+    return FITS
+
+
+def _carries(constraint: Constraint, labels: Sequence[str]) -> bool:
+    letter = LETTERS[constraint.kind]
+    return any(letter + value in labels for value in constraint.values)
+
+
+def _needs_datastore(request: PlacementRequest) -> bool:
+    return request.disk_mb > 0 or any(
+        c.kind == "datastore" and not c.negative for c in request.constraints
+    )
+
+
+def _datastores_left(request: PlacementRequest, labels: Sequence[str]) -> bool:
+    """Whether a datastore among ``labels`` is allowed by every datastore constraint."""
+    return not _needs_datastore(request) or any(
+        label.startswith("d:") and _allowed("datastore", label[2:], request.constraints)
+        for label in labels
+    )
+
+
+def _datastore_reason(request: PlacementRequest) -> str:
+    for constraint in request.constraints:
+        if constraint.kind == "datastore":
+            return constraint.describe()
+    return "datastore"
+
+
+def _allowed(kind: str, value: str, constraints: Sequence[Constraint]) -> bool:
+    return all(
+        (value in constraint.values) != constraint.negative
+        for constraint in constraints
+        if constraint.kind == kind
+    )
