@@ -143,6 +143,12 @@ class NotFound(FabricError):
     http_status = 404
 
 
+class CheckFailed(FabricError):
+    """Something that must hold did not: in a demonstration, an audit, a simulation."""
+
+    code = "CheckFailed"
+
+
 class NotBuiltYet(FabricError):
     """Planned, described, not there. The README's status table says the same."""
 

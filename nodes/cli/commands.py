@@ -1,0 +1,146 @@
+"""The commands of ``fabric`` as a table: name, help, settings, examples, and where the code is.
+
+The code of a command is named, not imported: :meth:`Command.load` imports it when it is to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, cast
+
+from fabric.errors import NotBuiltYet
+from nodes.cli.output import Output
+from nodes.config import Config, Kind, Setting, Value
+
+Runner: TypeAlias = Callable[[Config, Output], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command. ``arguments`` belong to this call only: no environment, no TOML.
+
+    ``more`` names a function ``(parser) -> None`` for a command that brings its own arguments;
+    what it parsed arrives as ``config.extra``.
+    """
+
+    name: str
+    summary: str
+    runner: str
+    settings: tuple[str, ...] = ()
+    arguments: tuple[Setting, ...] = ()
+    defaults: Mapping[str, Value] = field(default_factory=dict)
+    description: str = ""
+    examples: tuple[tuple[str, str], ...] = ()
+    more: str = ""
+
+    def load(self) -> Runner:
+        """Import the code of this command."""
+        return cast(Runner, _load(self.runner))
+
+    def add_more(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments that the command brings itself."""
+        if self.more:
+            cast(Callable[[argparse.ArgumentParser], None], _load(self.more))(parser)
+
+
+def _load(name: str) -> object:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise NotBuiltYet(f"{module} is not built yet", {"module": module}) from None
+
+
+_ASK: Final = ("peer", "data_dir", "timeout_s")
+
+COMMANDS: Final = (
+    Command(
+        "peer", "run one peer until SIGTERM", "nodes.cli.peer:run",
+        settings=("listen", "join", "data_dir", "coordinator", "host", "candidate", "leaf_min",
+                  "leaf_max", "inner_min", "inner_max", "cpu", "memory_mb", "disk_mb", "zone",
+                  "rack", "tags"),
+        description="Run one peer in the foreground. A candidate without --join creates a new "
+        "topology;\nevery other peer joins one. SIGTERM and Ctrl-C leave gracefully.",
+        examples=(
+            ("fabric peer --listen tcp://127.0.0.1:7001 --candidate --host sim --data-dir p1",
+             "the first peer: makes its own topology"),
+            ("fabric peer --join tcp://127.0.0.1:7001 --host sim --data-dir p2",
+             "one more host"),
+        ),
+    ),
+    Command(
+        "up", "a whole small cloud in one process, with the REST API", "nodes.cli.up:run",
+        settings=("hosts", "data_dir", "http", "accept_any_image"),
+        description="Run store, REST front, worker and N hosts in this process. Killed and "
+        "started again\non the same directory, it goes on where it was.",
+        examples=(
+            ("fabric up --hosts 8 --accept-any-image", "then: curl http://127.0.0.1:9080/tenants"),
+        ),
+    ),
+    Command(
+        "demo", "real peers, killed and repaired before your eyes", "nodes.demo:run",
+        arguments=(
+            Setting("peers", Kind.INT, "real peers to start", 24, low=8, high=64, metavar="N"),
+            Setting("sim_hosts", Kind.INT, "hosts of the simulation at the end", 10_000, low=10,
+                    high=100_000, metavar="N"),
+            Setting("plain", Kind.FLAG, "plain lines, even on a terminal", False),
+        ),
+        description="Start real peers as processes over ZeroMQ, place VMs, kill owners and the "
+        "chairman,\nwatch the tree repair itself, audit the books, then simulate 10,000 hosts. "
+        "Ends by itself\nand leaves nothing behind. Takes about three minutes.",
+        examples=(("fabric demo", "watch"), ("fabric demo --json", "figures as one JSON object")),
+    ),
+    Command(
+        "sim run", "simulate a fabric: one seed decides everything", "nodes.cli.simulate:run",
+        more="nodes.cli.simulate:add_arguments",
+        examples=(
+            ("fabric sim run --hosts 1000 --duration 60 --seed 7", "a thousand hosts, one minute"),
+            ("fabric sim run --hosts 500 --duration 120 --seed 7 --kill 5 --place-rate 20",
+             "five percent of the hosts crash each minute, while VMs are placed"),
+        ),
+    ),
+    Command(
+        "status", "how a peer sees itself and its fabric", "nodes.cli.ask:status", settings=_ASK,
+        examples=(("fabric status --peer tcp://127.0.0.1:7001", ""),),
+    ),
+    Command(
+        "members", "who is in a peer's cells", "nodes.cli.ask:members", settings=_ASK,
+        examples=(("FABRIC_PEER=tcp://127.0.0.1:7001 fabric members", ""),),
+    ),
+    Command(
+        "tree", "the whole tree of cells with owners and capacity", "nodes.cli.ask:tree",
+        settings=_ASK, examples=(("fabric tree --data-dir p1", "asks the peer recorded in p1"),),
+    ),
+    Command(
+        "place", "reserve room for a VM on the best host", "nodes.cli.ask:place", settings=_ASK,
+        arguments=(
+            Setting("cpu", Kind.INT, "vCPUs", 1, low=1, high=4096, metavar="N"),
+            Setting("memory_mb", Kind.INT, "memory", 1024, low=1, high=1 << 30, metavar="MB"),
+            Setting("disk_mb", Kind.INT, "disk", 0, low=0, high=1 << 40, metavar="MB"),
+            Setting("vm_id", Kind.TEXT, "id of the VM (default: a new one)", "", metavar="ID"),
+            Setting("key", Kind.TEXT, "idempotency key: the same key never gets two hosts "
+                    "(default: the VM id)", "", metavar="KEY"),
+            Setting("confirm", Kind.FLAG, "confirm at once; else the reservation expires in 60 s",
+                    False),
+        ),
+        examples=(("fabric place --cpu 2 --memory-mb 4096 --confirm", ""),),
+    ),
+    Command(
+        "release", "give a reservation back", "nodes.cli.ask:release", settings=_ASK,
+        arguments=(
+            Setting("placement", Kind.TEXT, "the placement, as `fabric place` printed it",
+                    metavar="PLACEMENT"),
+        ),
+        examples=(("fabric release vm-7/1f3a@tcp://127.0.0.1:7002", ""),),
+    ),
+    Command(
+        "doctor", "what is missing on this machine, and how to get it", "nodes.cli.doctor:run",
+        examples=(("fabric doctor --json", ""),),
+    ),
+    Command("version", "print the version", "nodes.cli.version:run"),
+)

@@ -1,0 +1,122 @@
+"""The command line without a fabric: parsing, help, errors as one line, exit codes, JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fabric import errors
+from nodes.cli import main
+from nodes.cli.commands import COMMANDS
+from nodes.cli.output import EXIT_HELP, Exit, Output, exit_code
+
+
+def test_help_teaches_commands_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == Exit.OK
+    text = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f"  {command.name} " in text
+    for code, meaning in EXIT_HELP.items():
+        assert f"{int(code):>3}  {meaning}" in text
+
+
+@pytest.mark.parametrize("name", [c.name for c in COMMANDS if not c.more])
+def test_each_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == Exit.OK
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: fabric {name}")
+    assert "--json" in text
+
+
+def test_version_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["distribution"] == "gossip-fabric"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tre"], "no command 'tre'; did you mean tree? (see: fabric --help)"),
+        (["sim"], "fabric sim needs a command: fabric sim run"),
+        (["version", "--loud"], "unrecognized arguments: --loud (see: fabric version --help)"),
+        (["peer", "--leaf-max", "1"], "--leaf-max must be between 2 and 128 (was '1')"),
+        (["peer", "--leaf", "1"], "unrecognized arguments: --leaf 1 (see: fabric peer --help)"),
+        (["peer", "--config", "/none.toml"], "/none.toml: cannot be read: No such file or dire"),
+        (["place", "--cpu", "0"], "--cpu must be between 1 and 4096 (was '0')"),
+        (["release"], "the following arguments are required: PLACEMENT"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == Exit.USAGE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"fabric: InvalidConfig: {message}")
+    assert captured.err.count("\n") == 1
+
+
+def test_error_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["peer", "--listen", "nowhere", "--json"]) == Exit.USAGE
+    error = json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
+    assert error["code"] == "InvalidConfig"
+    assert error["data"]["field"] == "listen"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.ConfigError("x"), Exit.USAGE),
+        (errors.OwnerUnknown("x"), Exit.UNAVAILABLE),
+        (errors.AddressInUse("x"), Exit.MACHINE),
+        (errors.Refused("x"), Exit.REFUSED),
+        (errors.CheckFailed("x"), Exit.CHECK_FAILED),
+        (errors.NotBuiltYet("x"), Exit.REFUSED),
+        (errors.FabricError("x"), Exit.BUG),
+    ],
+)
+def test_exit_code_of_an_error(error: errors.FabricError, code: Exit) -> None:
+    assert exit_code(error) is code
+
+
+def test_table_aligns_numbers_right(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=False).table(("name", "free"), [("a", 5), ("long name", 1000)])
+    assert capsys.readouterr().out.splitlines() == [
+        "name       free",
+        "a             5",
+        "long name  1000",
+    ]
+
+
+def test_with_json_people_read_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output(as_json=True)
+    out.line("for people")
+    out.object({"for": "programs"})
+    captured = capsys.readouterr()
+    assert captured.out == '{"for":"programs"}\n'
+    assert captured.err == "for people\n"
+
+
+def test_doctor_finds_what_the_tests_run_with(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == Exit.OK
+    result = json.loads(capsys.readouterr().out)
+    names = {finding["name"]: finding for finding in result["findings"]}
+    assert result["ok"] and result["missing"] == []
+    assert names["storage"]["ok"] and names["libzmq"]["ok"]
+    for finding in result["findings"]:
+        assert finding["ok"] or finding["how"]
+
+
+def test_version_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from nodes.cli import main; main(['version'])\n"
+        "heavy = {'zmq', 'lmdb', 'aiohttp', 'kazoo', 'rich', 'asyncio', 'sim'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
