@@ -1,0 +1,119 @@
+"""The virtual network: latency with a tail, loss, partitions, duplicates, slow links.
+
+The usual path is cheap: one random number per message picks a latency from a table of 1,024
+quantiles and, by its high end, whether the message is lost.  Only while a fault is on
+(:attr:`Network.rough`) is each message looked at more closely.  Latencies differ from message to
+message, so messages overtake each other at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from fabric.machine import Received
+from sim.streams import MODULUS
+
+if TYPE_CHECKING:
+    from sim.engine import Engine, Node
+
+_QUANTILES: Final = 1024
+
+
+def latency_table(low_us: int, high_us: int, tail_us: int, tick_us: int) -> list[int]:
+    """Return latencies in ticks: even between low and high, the slowest 1 % up to ``tail_us``."""
+    table = []
+    body = _QUANTILES - _QUANTILES // 100
+    for i in range(_QUANTILES):
+        if i < body:
+            us = low_us + (high_us - low_us) * i // body
+        else:
+            rank = i - body + 1  # the tail grows as a square: 200 ms is rare even within it
+            us = high_us + (tail_us - high_us) * rank * rank // (_QUANTILES - body) ** 2
+        table.append(max(-(-us // tick_us), 1))
+    return table
+
+
+class Partition:
+    """Messages from ``side`` to the others are lost; without ``one_way`` those back as well."""
+
+    __slots__ = ("one_way", "side")
+
+    def __init__(self, side: frozenset[int], one_way: bool = False) -> None:
+        self.side = side
+        self.one_way = one_way
+
+    def cuts(self, source: int, target: int) -> bool:
+        """Tell whether a message between these two node indexes is lost."""
+        inside = source in self.side
+        if inside == (target in self.side):
+            return False
+        return inside or not self.one_way
+
+
+class Network:
+    """What lies between all nodes."""
+
+    def __init__(
+        self,
+        low_us: int = 200,
+        high_us: int = 2_000,
+        tail_us: int = 20_000,
+        loss_ppm: int = 0,
+        duplicate_ppm: int = 0,
+    ) -> None:
+        self._shape_us = (low_us, high_us, tail_us)
+        #: Latencies in ticks by ten random bits.
+        self.latency: list[int] = []
+        self.loss_ppm = loss_ppm
+        self.duplicate_ppm = duplicate_ppm
+        self.lost_below = 0
+        self.partitions: list[Partition] = []
+        #: Node index -> factor on the latency of all that it sends or gets.
+        self.slow: dict[int, int] = {}
+        #: Whether :meth:`shape` must see each message.
+        self.rough = False
+        self.duplicated = 0
+        self._engine: Engine | None = None
+
+    def bind(self, engine: Engine) -> None:
+        """Take the engine's tick; called once by it."""
+        from sim.engine import TICK_US
+
+        self._engine = engine
+        self.latency = latency_table(*self._shape_us, TICK_US)
+        self._stream = engine.streams.stream("network-faults")
+        self.changed()
+
+    def changed(self) -> None:
+        """Recompute what the fast path reads; call after changing any setting."""
+        self.lost_below = self.loss_ppm * MODULUS // 1_000_000
+        self.rough = bool(self.partitions or self.slow or self.duplicate_ppm)
+
+    def cut(self, partition: Partition) -> Callable[[], None]:
+        """Begin a partition; the returned function heals it."""
+        self.partitions.append(partition)
+        self.changed()
+
+        def heal() -> None:
+            self.partitions.remove(partition)
+            self.changed()
+
+        return heal
+
+    def shape(self, source: Node, target: Node, tick: int, message: Any, mark: int) -> int:
+        """Return the tick at which a message arrives under the faults that are on; -1: never."""
+        for partition in self.partitions:
+            if partition.cuts(source.index, target.index):
+                return -1
+        engine = self._engine
+        assert engine is not None
+        if self.slow:
+            factor = max(self.slow.get(source.index, 1), self.slow.get(target.index, 1))
+            tick = engine.tick + (tick - engine.tick) * factor
+        if self.duplicate_ppm and self._stream.chance(self.duplicate_ppm):
+            self.duplicated += 1
+            again = tick + 1 + self._stream.below(200)
+            event = Received(source.node_id, message)
+            engine.put(again, (target, target.generation, event, mark))
+        return tick

@@ -1,0 +1,238 @@
+"""The trace hash: one number that two runs share exactly if the same things happened in them.
+
+It covers every delivered event and every output: time, node, type, payload.  Being able to rely on
+it is what makes a seed a bug report, so it must not depend on the hash seed, the Python version or
+the machine; and it must be cheap, since it sees everything.
+
+How it works
+------------
+* A message's *fingerprint* is computed once, when it is sent; the delivery reuses it, for it is the
+  same object.  For each message class one function is generated from the annotations, such as
+  ``lambda m, s: hash((7, s, m.x, text(m.y), many_Z(m.z)))``.
+* It leans on two things that CPython does the same everywhere on 64-bit builds: ``hash`` of an int
+  (documented) and of a tuple of ints (xxHash-like since 3.8; *not* random).  Text and bytes, whose
+  hashes are random, go through BLAKE2b and a cache.  (Ints that differ by a multiple of 2**61 - 1
+  count as equal; no change of one byte makes such a difference.)  Should an interpreter hash
+  tuples in another way, a slow replacement that computes the same numbers is used.
+* Fingerprints, times and node codes are appended to a list; a full list is packed to 64-bit words
+  and fed to BLAKE2b in one go.  The digest after each :data:`WINDOW` words can be kept, which is
+  what finding the first divergence of two runs needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from array import array
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Annotated, Any, Final
+
+#: Words per BLAKE2b update.
+WINDOW: Final = 16_384
+
+#: Kinds of records; with the node's index they make one word (``index << 4 | kind``).
+DELIVER, WOKEN_KIND, EVENT, SEND, WAKE, PERSIST, PROMISE, COORDINATE, DRIVE, REPLY, NOTIFY, LIFE = (
+    range(12)
+)
+
+#: A fingerprint function takes the message and the sender's id.
+Fingerprint = Callable[[Any, int], int]
+
+_MASK: Final = (1 << 64) - 1
+_P1: Final = 11400714785074694791
+_P2: Final = 14029467366897019727
+_P5: Final = 2870177450012600261
+
+
+def _portable_hash(items: tuple[int, ...]) -> int:
+    """Compute what CPython's ``hash`` gives for a tuple of ints, step by step."""
+    acc = _P5
+    for item in items:
+        acc = (acc + (hash(item) & _MASK) * _P2) & _MASK
+        acc = (acc << 31 | acc >> 33) & _MASK
+        acc = acc * _P1 & _MASK
+    acc = (acc + (len(items) ^ (_P5 ^ 3527539))) & _MASK
+    if acc == _MASK:
+        acc = 1546275796
+    return acc - (1 << 64) if acc >> 63 else acc
+
+
+def _choose_hash() -> Callable[[tuple[int, ...]], int]:
+    for probe in ((), (1,), (2, -7, 1 << 60), (5, (1 << 62) - 1, 0, -1, 12345)):
+        if hash(probe) != _portable_hash(probe):
+            return _portable_hash
+    return hash
+
+
+hash_ints: Final = _choose_hash()
+
+_NONE: Final = 0x6E6F6E65
+_texts: dict[str | bytes, int] = {}
+_TEXTS_MAX: Final = 200_000
+
+
+def hash_text(value: str | bytes) -> int:
+    """Return a stable 62-bit number for text or bytes (cached: addresses repeat)."""
+    number = _texts.get(value)
+    if number is None:
+        raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        number = int.from_bytes(blake2b(raw, digest_size=8).digest(), "big") >> 2
+        if len(_texts) >= _TEXTS_MAX:
+            _texts.clear()
+        _texts[value] = number
+    return number
+
+
+def hash_value(value: Any) -> int:
+    """Fingerprint anything that may stand in an event or output; slow, for the rare ones."""
+    if value is None:
+        return _NONE
+    cls = value.__class__
+    if cls is int or cls is bool:
+        return hash_ints((int(value),))
+    if cls is str or cls is bytes:
+        return hash_text(value)
+    name = hash_text(cls.__qualname__)
+    if dataclasses.is_dataclass(value) or hasattr(value, "_fields"):
+        return _RECORDS[cls](value, 0)
+    if isinstance(value, (tuple, list)):
+        return hash_ints((name, *[hash_value(item) for item in value]))
+    if isinstance(value, dict):
+        pairs = [(hash_value(k), hash_value(v)) for k, v in value.items()]
+        return hash_ints((name, *[word for pair in pairs for word in pair]))
+    if isinstance(value, BaseException):
+        # the text of an exception may differ between Python versions: its type and code do not
+        return hash_ints((name, hash_text(str(getattr(value, "code", "")))))
+    raise TypeError(f"no fingerprint for {cls.__qualname__}")
+
+
+class Fingerprints(dict[type[Any], Fingerprint]):
+    """Fingerprint functions by message class, generated when first asked for."""
+
+    def __missing__(self, cls: type[Any]) -> Fingerprint:
+        function = _generate(cls)
+        self[cls] = function
+        return function
+
+
+_RECORDS: Final = Fingerprints()
+
+
+class NoFingerprints(dict[type[Any], Fingerprint]):
+    """Stands in when the trace hash is off: every message counts as zero."""
+
+    def __missing__(self, cls: type[Any]) -> Fingerprint:
+        self[cls] = _zero
+        return _zero
+
+
+def _zero(message: Any, sender: int) -> int:
+    return 0
+
+
+class _Source:
+    """Collects the helpers that one generated function refers to."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Any] = {"hash": hash_ints, "text": hash_text, "value": hash_value}
+        self.records: dict[type[Any], str] = {}
+        self.count = 0
+
+    def fresh(self, prefix: str) -> str:
+        self.count += 1
+        return f"{prefix}{self.count}"
+
+    def record(self, cls: type[Any]) -> str:
+        """Return the name of the function that fingerprints records of class ``cls``."""
+        name = self.records.get(cls)
+        if name is None:
+            name = self.records[cls] = self.fresh("r")
+            words = self.fields(cls, "m")
+            self.names[name] = eval(f"lambda m: hash(({words}))", self.names)
+        return name
+
+    def fields(self, cls: type[Any], var: str) -> str:
+        hints = typing.get_type_hints(cls, include_extras=True)
+        if dataclasses.is_dataclass(cls):
+            fields = [f.name for f in dataclasses.fields(cls)]
+        else:
+            fields = list(cls._fields)
+        words = [str(hash_text(cls.__qualname__))]
+        words += [self.word(hints[f], f"{var}.{f}") for f in fields]
+        return ", ".join(words) + ","
+
+    def word(self, hint: Any, expr: str) -> str:
+        """Return an expression that turns ``expr``, annotated ``hint``, into an int."""
+        origin = typing.get_origin(hint)
+        args = typing.get_args(hint)
+        if origin is Annotated:
+            return self.word(args[0], expr)
+        if hint is int or hint is bool:
+            return expr
+        if hint is str or hint is bytes:
+            return f"text({expr})"
+        if origin in (typing.Union, types.UnionType) and len(args) == 2 and type(None) in args:
+            inner = next(a for a in args if a is not type(None))
+            var = self.fresh("o")
+            return f"({_NONE} if ({var} := {expr}) is None else {self.word(inner, var)})"
+        if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+            if args[0] is int:
+                return f"hash({expr})"
+            var = self.fresh("i")
+            return f"hash(tuple([{self.word(args[0], var)} for {var} in {expr}]))"
+        if origin is tuple:
+            words = ", ".join(self.word(a, f"{expr}[{i}]") for i, a in enumerate(args))
+            return f"hash(({words},))"
+        if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or hasattr(hint, "_fields")):
+            return f"{self.record(hint)}({expr})"
+        return f"value({expr})"
+
+
+def _generate(cls: type[Any]) -> Fingerprint:
+    if not (dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")):
+        raise TypeError(f"{cls.__qualname__} is no record: give it annotated fields")
+    source = _Source()
+    words = source.fields(cls, "m")
+    function: Fingerprint = eval(f"lambda m, s: hash((s, {words}))", source.names)
+    return function
+
+
+class Trace:
+    """Takes words (ints that fit 63 bits) in ``words`` and folds them into one digest."""
+
+    __slots__ = ("_digest", "count", "enabled", "fingerprints", "keep", "windows", "words")
+
+    def __init__(self, enabled: bool = True, keep: bool = False) -> None:
+        self.enabled = enabled
+        self.keep = keep
+        #: The list that the engine appends to. The same object for ever: hot code holds it.
+        self.words: list[int] = []
+        self.windows: list[str] = []
+        self.count = 0
+        self.fingerprints: dict[type[Any], Fingerprint] = (
+            Fingerprints() if enabled else NoFingerprints()
+        )
+        self._digest = blake2b(digest_size=16)
+
+    def flush(self) -> None:
+        """Fold what was collected. Called by the engine when ``words`` is long enough."""
+        words = self.words
+        if self.enabled:
+            packed = array("q", words)
+            if not _LITTLE:
+                packed.byteswap()
+            self._digest.update(packed)
+            if self.keep:
+                self.windows.append(self._digest.hexdigest())
+        self.count += len(words)
+        words.clear()
+
+    def hexdigest(self) -> str:
+        """Return the hash of all that happened so far."""
+        self.flush()
+        return self._digest.hexdigest() if self.enabled else ""
+
+
+_LITTLE: Final = array("H", [1]).tobytes()[0] == 1
