@@ -76,6 +76,18 @@ class StorageError(EdgeError):
     code = "StorageError"
 
 
+class CorruptData(StorageError):
+    """Stored bytes do not match their checksum. They are never served."""
+
+    code = "CorruptData"
+
+
+class StoreFull(StorageError):
+    """The store is down to its reserve of disk space: it refuses writes and still serves reads."""
+
+    code = "StoreFull"
+
+
 class MissingDependency(EdgeError):
     """An optional package or program is not installed; the message says how to get it."""
 
@@ -147,6 +159,51 @@ class CheckFailed(FabricError):
     """Something that must hold did not: in a demonstration, an audit, a simulation."""
 
     code = "CheckFailed"
+
+
+# --- what the store answers -----------------------------------------------------------------------
+
+
+class AlreadyExists(Conflict):
+    """A document of this kind and id is there already."""
+
+    code = "AlreadyExists"
+
+
+class NameTaken(FabricError):
+    """Another object of the same scope has the name. ``data``: scope, name."""
+
+    code = "NameTaken"
+    http_status = 400
+
+
+class QuotaError(FabricError):
+    """A debit would exceed a limit. ``data``: kind, id, key, limit, usage, newUsage."""
+
+    code = "QuotaError"
+    http_status = 400
+
+
+class ContainerNotEmpty(FabricError):
+    """Something still belongs to what was to be deleted. ``data``: kind, id of one such thing."""
+
+    code = "ContainerNotEmpty"
+    http_status = 400
+
+
+class NotLeader(Unavailable):
+    """This replica does not lead the shard. ``data["leader"]`` is a hint, if there is one."""
+
+    code = "NotLeader"
+
+
+class OutcomeUnknown(Unavailable):
+    """The transaction may or may not be carried out; ask again under the same key."""
+
+    code = "OutcomeUnknown"
+
+
+# --- what is not there ----------------------------------------------------------------------------
 
 
 class NotBuiltYet(FabricError):

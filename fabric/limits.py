@@ -62,3 +62,35 @@ MAX_HOST_NAMES: Final = 64
 #: Constraints of one request, and alternatives in one of them.
 MAX_CONSTRAINTS: Final = 32
 MAX_CONSTRAINT_VALUES: Final = 32
+
+# --- store ----------------------------------------------------------------------------------------
+
+#: Shards are named by the first 12 bits of an id.
+MAX_SHARDS: Final = 4096
+#: Shards of a new store. Never changes afterwards, so the embedded store starts with as many.
+DEFAULT_SHARDS: Final = 128
+#: One document, encoded: a log entry that holds it still fits into a frame with room for others.
+MAX_DOCUMENT_BYTES: Final = 32768
+#: One transaction, encoded: one AppendEntries with a single entry must stay below a frame.
+MAX_COMMAND_BYTES: Final = 49152
+#: Operations of one transaction: a VM with its disks, task, quotas and names needs about 30.
+MAX_OPERATIONS: Final = 64
+#: LMDB keys end at 511 bytes; the parts of ours add up to less (see ``cloudstore/keys.py``).
+MAX_KIND_BYTES: Final = 32
+MAX_DOCUMENT_ID_BYTES: Final = 128
+MAX_INDEXED_BYTES: Final = 280
+MAX_SCOPE_BYTES: Final = 160
+#: Index entries of one document: more would make one write touch too many pages.
+MAX_INDEXED_VALUES: Final = 64
+#: Results kept per tenant for retries under the same idempotency key; the oldest goes first.
+MAX_RESULTS: Final = 1000
+#: Documents on one page of a list: one page is one read transaction, which must stay short.
+MAX_PAGE: Final = 1000
+#: Entries of one AppendEntries or one proposal, beside the frame limit.
+MAX_BATCH: Final = 512
+#: Bytes of entries in one AppendEntries: a frame less its header.
+MAX_APPEND_BYTES: Final = 60000
+#: Log kept behind what is applied, per shard: followers that lag less catch up from it.
+LOG_KEEP_BYTES: Final = 262144
+#: Transactions waiting in one shard; beyond that ``Overloaded``.
+MAX_PROPOSALS: Final = 4096

@@ -362,6 +362,19 @@ def decode_record(cls: type[T], data: bytes) -> T:
     return record
 
 
+def encode_value(value: Any) -> bytes:
+    """Return a plain value as bytes: a map, list, text, number, bytes, boolean or null."""
+    try:
+        return cbor2.dumps(value)
+    except cbor2.CBORError as error:
+        raise BadFrame(f"value has no wire form: {error}") from None
+
+
+def decode_value(data: bytes) -> Any:
+    """Read what :func:`encode_value` wrote. Raises :class:`BadFrame`."""
+    return _load(data)
+
+
 def _deny(*_: Any) -> Any:
     raise ValueError("tags are not allowed")
 

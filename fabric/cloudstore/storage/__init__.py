@@ -1,0 +1,1 @@
+"""The edge of CloudStore: LMDB environments, their threads, and the asyncio node."""
