@@ -37,11 +37,30 @@ SEND_QUEUE: Final = 1000
 MAX_CONNECTIONS: Final = 512
 #: Frames handled per wakeup before timers and others get their turn.
 DRAIN_BUDGET: Final = 256
+#: A message that waited this long for a connection is of no use to a protocol of 1 s rounds.
+STALE_SEND_S: Final = 3.0
+#: An outgoing connection unused for this long is closed: four rotations of a full cell.
+IDLE_CONNECTION_S: Final = 128.0
+#: Messages waiting inside one process for one peer; beyond that the newest is dropped.
+INPROC_QUEUE: Final = 10_000
 
 # --- local calls ----------------------------------------------------------------------------------
 
 #: Local and remote requests in flight at one peer; beyond that ``Overloaded``.
 MAX_CALLS: Final = 4096
+#: Notices that wait for one slow reader of ``events()``; beyond that the newest is dropped.
+MAX_NOTICES: Final = 1024
+
+# --- storage --------------------------------------------------------------------------------------
+
+#: First size of a peer's database (address space only, the file is sparse); doubled when full.
+MAP_BYTES: Final = 256 * 1024 * 1024
+#: Where doubling ends: a peer's own records are far below; more means that something leaks.
+MAX_MAP_BYTES: Final = 16 * 1024 * 1024 * 1024
+#: Writes in one commit: bounds how long the first one waits for the last one.
+COMMIT_BATCH: Final = 1024
+#: Bytes of one coordinator record: a cell record with its seats and members needs about 3 KB.
+MAX_RECORD_BYTES: Final = 65536
 
 # --- summaries and placement ----------------------------------------------------------------------
 

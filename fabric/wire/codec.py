@@ -380,9 +380,9 @@ def _deny(*_: Any) -> Any:
 
 
 #: Every tag that cbor2 would decode by itself.
-_KNOWN_TAGS: Final = tuple(
-    int(tag)
-    for tag in "0 1 2 3 4 5 24 25 28 29 30 35 36 37 52 54 100 256 258 260 261 1004 43000 55799".split()
+_KNOWN_TAGS: Final = (
+    *(0, 1, 2, 3, 4, 5, 24, 25, 28, 29, 30, 35, 36, 37, 52, 54),
+    *(100, 256, 258, 260, 261, 1004, 43000, 55799),
 )
 
 _DECODER_OPTIONS: Final[dict[str, Any]] = {

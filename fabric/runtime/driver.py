@@ -1,0 +1,326 @@
+"""The asyncio driver: receive, handle, persist, send, re-arm the timer. No protocol logic.
+
+One machine, one loop.  Everything that happens (a message, a timer, a commit, an answer) becomes an
+event, and :meth:`Runtime.handle` gives it to the machine with this driver as its sink.  Sends leave
+at once; a promise leaves when its writes are durable, promises in the order in which they were
+made.  What a machine sends to itself comes back in a later turn of the loop.
+
+A machine that raises on an event is a defect: it is counted, logged with its traceback, and the
+next event goes on.  A disk that fails stops the peer for good (:attr:`Runtime.failure`): what it
+promised from then on would be lost with the next crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
+
+from fabric.coordination.interface import CoordinatorAnswer, CoordinatorRequest, Lost
+from fabric.counters import Counters
+from fabric.errors import (
+    DeadlineExceeded,
+    FabricError,
+    MissingDependency,
+    Overloaded,
+    StorageError,
+    Unavailable,
+)
+from fabric.limits import MAX_CALLS
+from fabric.machine import (
+    NEVER,
+    WOKEN,
+    Contact,
+    Coordinated,
+    Driven,
+    Event,
+    LocalCall,
+    Message,
+    Persisted,
+    PersistFailed,
+    Received,
+    Sink,
+    Write,
+)
+from fabric.runtime.asking import Asker
+from fabric.runtime.clock import Clock
+from fabric.storage.interface import Storage
+from fabric.transport.interface import Transport
+from fabric.wire.common import Response
+
+_LOG = logging.getLogger("fabric.runtime")
+
+#: Tracebacks written in full before only every thousandth is: a loop of errors must not fill disks.
+_LOGGED_ERRORS: Final = 20
+
+
+class StartingMachine(Protocol):
+    """A machine as the driver runs it: started once, then given events."""
+
+    def start(self, now: int, out: Sink) -> None: ...
+
+    def handle(self, event: Event, now: int, out: Sink) -> None: ...
+
+
+class Coordinator(Protocol):
+    """The edge to a coordinator: one answer per request, in the order asked."""
+
+    async def ask(self, request: CoordinatorRequest) -> CoordinatorAnswer: ...
+
+    async def close(self) -> None: ...
+
+
+class HypervisorDriver(Protocol):
+    """The edge to a hypervisor. Raises ``FabricError`` when the call failed."""
+
+    async def execute(self, call: Any) -> Any: ...
+
+
+class Runtime:
+    """Runs ``machine`` on the running loop. It is the machine's sink."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        storage: Storage,
+        counters: Counters,
+        *,
+        coordinator: Coordinator | None = None,
+        driver: HypervisorDriver | None = None,
+    ) -> None:
+        self.transport = transport
+        self.storage = storage
+        self.counters = counters
+        self.clock = Clock()
+        self.failure: FabricError | None = None
+        self.watchers: list[Callable[[Any], None]] = []
+        self._coordinator = coordinator
+        self._driver = driver
+        self._machine: StartingMachine | None = None
+        self._wish = NEVER
+        self._armed = NEVER
+        self._timer: asyncio.TimerHandle | None = None
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._next_call = 1
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped: asyncio.Future[None] | None = None
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def listen(self) -> Contact:
+        """Bind the transport. The machine, which needs to know the address, comes after."""
+        self._loop = asyncio.get_running_loop()
+        self._stopped = self._loop.create_future()
+        await self.transport.start(self.storage.node_id, self._deliver)
+        self.me = Contact(self.storage.node_id, self.transport.address)
+        self._asker = Asker(self.send, self.me)
+        return self.me
+
+    def run(self, machine: StartingMachine) -> None:
+        """Start the machine and give it all that happens from now on."""
+        self._machine = machine
+        self._enter(lambda now: machine.start(now, self))
+
+    async def stop(self) -> None:
+        """Stop handling, finish writes, close everything. Says nothing to other peers."""
+        self._halt()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.transport.close()
+        await self.storage.close()
+        if self._coordinator is not None:
+            await self._coordinator.close()
+
+    async def stopped(self) -> None:
+        """Wait until the machine no longer runs; see :attr:`failure` for why."""
+        assert self._stopped is not None
+        await asyncio.shield(self._stopped)
+
+    def _halt(self) -> None:
+        self._machine = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._asker.close()
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(self.failure or Unavailable("the peer was closed"))
+        self._calls.clear()
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_result(None)
+
+    # --- callers in this process ------------------------------------------------------------------
+
+    async def call(self, body: Message, timeout_s: float) -> Any:
+        """Have the machine do ``body`` (a ``LocalCall``) and return its answer, or raise it."""
+        if self._machine is None:
+            raise self.failure or Unavailable("the peer is not running")
+        if len(self._calls) >= MAX_CALLS:
+            raise Overloaded(f"{MAX_CALLS} calls are in progress already")
+        call_id = self._next_call
+        self._next_call += 1
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._calls[call_id] = future
+        self.handle(LocalCall(call_id, body))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{type(body).__name__} was not answered within {timeout_s:g} s"
+            ) from None
+        finally:
+            self._calls.pop(call_id, None)
+
+    async def ask(self, to: Contact, body: Message, timeout_s: float) -> Message:
+        """Ask another peer and return its answer; raises what a failure says."""
+        return await self._asker.ask(to, body, timeout_s)
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> None:
+        """Give one event to the machine, then see to its timer."""
+        machine = self._machine
+        if machine is None:
+            return
+        try:
+            machine.handle(event, self.clock(), self)
+        except Exception:
+            self._machine_failed(event)
+        if self._wish < self._armed:
+            self._arm()
+
+    def _enter(self, step: Callable[[int], None]) -> None:
+        try:
+            step(self.clock())
+        except Exception:
+            self._machine_failed(None)
+            raise
+        if self._wish < self._armed:
+            self._arm()
+
+    def _machine_failed(self, event: Event | None) -> None:
+        self.counters.count("machine_errors")
+        number = self.counters["machine_errors"]
+        if number <= _LOGGED_ERRORS or number % 1000 == 0:
+            what = type(event.message if isinstance(event, Received) else event).__name__
+            _LOG.exception("the machine raised on %s (error %d)", what, number)
+
+    def _deliver(self, sender: int, message: Message) -> None:
+        cls = message.__class__
+        self.counters.received[cls] += 1
+        if cls is Response and self._asker.take(sender, message):
+            return
+        self.handle(Received(sender, message))
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = self._wish
+        self._timer = self._loop.call_at(self.clock.loop_time(self._armed), self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._armed = NEVER
+        if self.clock() < self._wish:  # the loop rounds its clock
+            self._arm()
+            return
+        self._wish = NEVER
+        self.handle(WOKEN)
+
+    # --- the sink: what a machine puts out --------------------------------------------------------
+
+    def send(self, to: Contact, message: Message) -> None:
+        self.counters.sent[message.__class__] += 1
+        if to.address == self.me.address:
+            self._loop.call_soon(self._deliver, self.me.node_id, message)
+        else:
+            self.transport.send(to.address, message)
+
+    def wake(self, at: int) -> None:
+        if at < self._wish:
+            self._wish = at
+
+    def persist(self, writes: Sequence[Write], token: int) -> None:
+        def done(error: StorageError | None) -> None:
+            if error is None:
+                self.handle(Persisted(token))
+            else:
+                self.handle(PersistFailed(token, error.message))
+                self._disk_failed(error)
+
+        self.storage.submit(writes, done)
+
+    def promise(self, writes: Sequence[Write], to: Contact, message: Message) -> None:
+        def done(error: StorageError | None) -> None:
+            if error is not None:
+                self._disk_failed(error)
+            elif self._machine is not None:
+                self.send(to, message)
+
+        self.storage.submit(writes, done)
+
+    def coordinate(self, request: Any, token: int) -> None:
+        self._spawn(self._coordinate(request, token))
+
+    def drive(self, call: Any, token: int) -> None:
+        self._spawn(self._drive(call, token))
+
+    def reply(self, call_id: int, result: Any) -> None:
+        future = self._calls.pop(call_id, None)
+        if future is None or future.done():
+            return
+        if isinstance(result, FabricError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    def notify(self, notice: Any) -> None:
+        for watcher in self.watchers:
+            watcher(notice)
+
+    # --- what takes longer ------------------------------------------------------------------------
+
+    def _disk_failed(self, error: StorageError) -> None:
+        if self.failure is None:
+            self.failure = error
+            self.counters.count("disk_failures")
+            _LOG.critical("stopping: %s", error.message)
+        self._halt()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _coordinate(self, request: CoordinatorRequest, token: int) -> None:
+        answer: CoordinatorAnswer
+        if self._coordinator is None:
+            answer = Lost("no coordinator is configured")
+        else:
+            try:
+                answer = await self._coordinator.ask(request)
+            except FabricError as error:
+                answer = Lost(error.message)
+            except Exception as error:
+                self.counters.count("coordinator_errors")
+                _LOG.exception("the coordinator client raised")
+                answer = Lost(type(error).__name__)
+        self.handle(Coordinated(token, answer))
+
+    async def _drive(self, call: Any, token: int) -> None:
+        result: Any = None
+        code: str | None = None
+        try:
+            if self._driver is None:
+                raise MissingDependency("this peer has no hypervisor driver")
+            result = await self._driver.execute(call)
+        except FabricError as error:
+            code = error.code
+        except Exception:
+            self.counters.count("hypervisor_errors")
+            _LOG.exception("the hypervisor driver raised")
+            code = FabricError.code
+        self.handle(Driven(token, result, code))

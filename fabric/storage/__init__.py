@@ -1,0 +1,1 @@
+"""Where a peer keeps what it must remember: LMDB in a data directory, or memory."""

@@ -1,0 +1,1 @@
+"""How messages travel: ZeroMQ between processes, plain references within one."""

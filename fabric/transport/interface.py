@@ -1,0 +1,34 @@
+"""What the runtime needs of a transport.
+
+A transport carries *messages* (decoded objects), so that a transport within one process need not
+encode.  It vouches for the sender of what it delivers as far as it can: without keys that is what
+the frame claims.  Sending never blocks and never raises on the state of the network: a message
+that cannot go out is dropped and counted, as the network itself might have done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from fabric.machine import Message
+
+#: Takes the sender's node id and the message.
+Deliver: TypeAlias = Callable[[int, Message], None]
+
+
+class Transport(Protocol):
+    """One peer's way to the others."""
+
+    @property
+    def address(self) -> str:
+        """The address others reach this peer at; known once started (port 0 is resolved)."""
+
+    async def start(self, node_id: int, deliver: Deliver) -> None:
+        """Bind, and deliver from now on. Raises ``AddressInUse`` or ``BadInput``."""
+
+    def send(self, address: str, message: Message) -> bool:
+        """Send to whoever is bound to ``address``; false when it was dropped at once."""
+
+    async def close(self) -> None:
+        """Stop delivering, let what was sent go out (for a bounded time), and close."""
