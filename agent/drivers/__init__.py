@@ -1,1 +1,0 @@
-"""Hypervisors that the agent can drive."""

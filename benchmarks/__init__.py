@@ -1,1 +1,0 @@
-"""Measurements, one module a subject: ``python -m benchmarks.NAME [--quick] [--json]``."""

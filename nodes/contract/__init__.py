@@ -1,0 +1,1 @@
+"""The Photon v1 contract as data: entities, quota arithmetic, specs, errors, JSON. No I/O."""
