@@ -150,6 +150,13 @@ class Conflict(FabricError):
     http_status = 409
 
 
+class HypervisorError(FabricError):
+    """The hypervisor did not do what the agent asked of it."""
+
+    code = "HypervisorError"
+    http_status = 502
+
+
 class NotFound(FabricError):
     code = "NotFound"
     http_status = 404

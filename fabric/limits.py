@@ -81,6 +81,32 @@ MAX_HOST_NAMES: Final = 64
 #: Constraints of one request, and alternatives in one of them.
 MAX_CONSTRAINTS: Final = 32
 MAX_CONSTRAINT_VALUES: Final = 32
+#: Conditions counted in one explanation: all constraints, the sizes and the states.
+MAX_REASONS: Final = 64
+#: VMs or reservations in one answer: 32 of each with the longest names fit in a frame.
+HOST_PAGE: Final = 32
+#: Live reservations of one host; a burst beyond that is refused and goes elsewhere.
+MAX_RESERVATIONS: Final = 1024
+#: How long a reservation waits for its confirmation: a task's retries fit, leaks do not last.
+RESERVATION_LIFETIME_US: Final = 60_000_000
+#: Placements and host calls in flight at one entry; beyond that ``Overloaded``.
+MAX_ENTRY_JOBS: Final = 4096
+#: Placements in flight at one cell owner; beyond that the asker hears ``Overloaded``.
+MAX_ROUTING_JOBS: Final = 4096
+#: Results kept at an entry, so that a key asked again gets the same answer; the oldest goes first.
+MAX_FINISHED_KEYS: Final = 1024
+#: How long a request waits for an owner to be known: a takeover takes less.
+OWNER_WAIT_US: Final = 3_000_000
+#: How long a host has to answer a reserve; a group commit and two hops take a tenth of it.
+HOST_ANSWER_US: Final = 1_000_000
+#: How long what was sent to a member counts as used there, unless a newer summary tells.
+ASSUMED_US: Final = 2_000_000
+#: Age of a summary, per level below, from which it proves nothing any more.
+SUMMARY_STALE_US: Final = 3_000_000
+#: Among how many of the best candidates the choice is drawn: one would herd, all would not spread.
+CHOICE_WIDTH: Final = 4
+#: Longest time that a placement may take: tasks retry after that under the same key.
+MAX_PLACE_TIMEOUT_MS: Final = 600_000
 
 # --- store ----------------------------------------------------------------------------------------
 

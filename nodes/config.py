@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from fabric.errors import ConfigError
-from fabric.limits import MAX_ADDRESS, MAX_CELL_MEMBERS
+from fabric.limits import MAX_ADDRESS, MAX_CELL_MEMBERS, MAX_HOST_CPU, MAX_HOST_MB
 
 ENV_PREFIX: Final = "FABRIC_"
 #: A configuration file is read whole; nobody writes one of this size by hand.
@@ -98,13 +98,14 @@ _TABLE: Final = (
             low=1, high=MAX_CELL_MEMBERS // 2, metavar="N"),
     Setting("inner_max", Kind.INT, "the same for inner cells: most child cells", 32, low=2,
             high=MAX_CELL_MEMBERS, metavar="N"),
-    Setting("cpu", Kind.INT, "vCPUs of the simulated host", 64, low=1, high=4096, metavar="N"),
-    Setting("memory_mb", Kind.INT, "memory of the simulated host", 262_144, low=1, high=1 << 30,
-            metavar="MB"),
-    Setting("disk_mb", Kind.INT, "datastore of the simulated host", 4_194_304, low=1, high=1 << 40,
-            metavar="MB"),
-    Setting("zone", Kind.TEXT, "fault domain: availability zone of the host", "", metavar="NAME"),
-    Setting("rack", Kind.TEXT, "fault domain: rack of the host", "", metavar="NAME"),
+    Setting("cpu", Kind.INT, "vCPUs of the simulated host", 16, low=1, high=MAX_HOST_CPU,
+            metavar="N"),
+    Setting("memory_mb", Kind.INT, "memory of the simulated host", 65_536, low=1,
+            high=MAX_HOST_MB, metavar="MB"),
+    Setting("disk_mb", Kind.INT, "datastore of the simulated host", 500_000, low=1,
+            high=MAX_HOST_MB, metavar="MB"),
+    Setting("zone", Kind.TEXT, "availability zone of the host", "", metavar="NAME"),
+    Setting("networks", Kind.NAMES, "networks that the host offers", (), metavar="NAME"),
     Setting("tags", Kind.NAMES, "tags of the host, for constraints", (), metavar="NAME"),
     Setting("peer", Kind.ADDRESS, "the peer to ask (default: the one that the local data directory "
             "recorded)", metavar="ADDRESS"),

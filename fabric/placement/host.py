@@ -1,4 +1,4 @@
-"""What the fabric needs of a host: the protocol that ``agent`` implements.
+"""What the fabric needs of a host: the protocols that ``agent`` implements.
 
 The books are a deterministic state machine of their own, without I/O: they decide, and hand back
 what must be durable before the answer may leave (:class:`Answer`).  The peer that holds them sends
@@ -8,19 +8,26 @@ again after ``kill -9``.  Nobody but the books decides about a host's capacity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from fabric.machine import Message, Sink, Write
+from fabric.machine import Contact, Message, Sink, Write
 from fabric.tree.summary import Summary
+from fabric.wire.placement import Reserve
+
+#: Keys of everything that books store begin with this.
+HOST_PREFIX = b"host/"
 
 
 @dataclass(slots=True)
 class Answer:
-    """A decided answer, and what must be on disk before it may be told."""
+    """A decided answer, and what must be on disk before it may be told.
 
-    body: Message
+    Without a ``body`` the answer comes later, from :meth:`HostBooks.driven`; the writes are due.
+    """
+
+    body: Message | None
     writes: tuple[Write, ...] = ()
 
 
@@ -32,22 +39,51 @@ class HostBooks(Protocol):
         """When :meth:`tick` wants to be called next (µs), ``NEVER`` if not at all."""
 
     def restore(self, stored: Iterable[tuple[bytes, bytes]], now: int, out: Sink) -> None:
-        """Load what was durable (keys begin with ``b"host/"``), before anything else."""
+        """Load what was durable (keys begin with :data:`HOST_PREFIX`), before anything else.
+
+        Hypervisor calls that a crash interrupted are put out again.
+        """
 
     def summary(self) -> Summary:
         """Return this host's summary; the same object until something in it changes."""
 
-    def reserve(self, ask: Message, now: int) -> Answer:
+    def reserve(self, ask: Reserve, now: int) -> Answer:
         """Re-check everything and reserve atomically: ``Reserved`` or ``HostRefused``."""
 
-    def call(self, body: Message, token: int, now: int, out: Sink) -> Answer | None:
-        """Carry out a host call (confirm, release, create or delete a VM, list, audit).
+    def call(self, body: Message, token: int, now: int, out: Sink) -> Answer:
+        """Carry out a message of ``fabric.wire.host`` for the caller known here as ``token``."""
 
-        ``None`` means: a hypervisor call was put out under ``token``; :meth:`driven` answers.
+    def driven(
+        self, op: int, result: Any, error: str | None, now: int, out: Sink
+    ) -> Sequence[tuple[int, Answer]]:
+        """Take what the hypervisor driver said of call ``op``: answers by caller token.
+
+        Token 0 is nobody: only the writes matter.
         """
 
-    def driven(self, token: int, result: object, error: str | None, now: int, out: Sink) -> Answer:
-        """Finish the host call ``token`` with what the hypervisor driver said."""
+    def tick(self, now: int, out: Sink) -> tuple[Write, ...]:
+        """Expire what is over, try again what failed. Returns the writes."""
 
-    def tick(self, now: int) -> tuple[Write, ...]:
-        """Expire what is over. Returns the writes."""
+
+class HostDriver(Protocol):
+    """The hypervisor, as the runtime calls it."""
+
+    async def execute(self, call: Any) -> Any:
+        """Carry out one call that books put out with ``drive``. Idempotent.
+
+        Returns the result for ``Driven.result``; raises ``FabricError``, whose code becomes
+        ``Driven.error``.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections and files."""
+
+
+class Host(Protocol):
+    """What ``fabric.open(host=...)`` takes: a host's description that makes its parts."""
+
+    def books(self, me: Contact) -> HostBooks:
+        """Return empty books for the peer ``me``."""
+
+    def driver(self, data_dir: str | None) -> HostDriver:
+        """Return the driver; it keeps what it must remember below ``data_dir``, if given."""

@@ -95,8 +95,8 @@ class Placed:
 
 
 def _check_text(field: str, value: str) -> None:
-    if not value or len(value) > MAX_TEXT:
-        raise _bad(field, value, f"must have 1 to {MAX_TEXT} characters")
+    if not value or len(value) > MAX_TEXT or not value.isascii() or not value.isprintable():
+        raise _bad(field, value, f"must have 1 to {MAX_TEXT} printable ASCII characters")
 
 
 def _check_size(field: str, value: int, low: int, high: int) -> None:

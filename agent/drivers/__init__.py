@@ -1,0 +1,1 @@
+"""Hypervisors that the agent can drive."""
