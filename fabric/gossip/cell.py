@@ -1,0 +1,484 @@
+"""Gossip inside one cell: who is in it, who is alive, what each one has to offer.
+
+Theory of operation
+-------------------
+SWIM (Das, Gupta, Motivala, 2002) with Lifeguard's local health (Dadgar, Phillips, Currey, 2018),
+in rounds.  In round r a member probes the ((r mod (n-1)) + 1)-th member after it in key order, so
+that everybody is probed by exactly one other in each round; the round number travels on pings.
+
+* A ping that stays unanswered is tried through three others (``ProbeFor``), then becomes a
+  *suspicion*, told to every member at once.  See :mod:`fabric.gossip.suspicion` for what follows.
+* News (status and load of members) ride on pings and acks.  Each holder passes a piece of news on
+  a number of times that grows with the logarithm of the cell, so it reaches everybody;
+  anti-entropy compares whole tables now and then and mends what was lost.
+* Who belongs to the cell is not decided here but by its record (:meth:`CellGossip.set_members`).
+
+The same machine serves leaf cells (members are hosts) and inner cells (members are child cells,
+spoken for by their owners).  It reports what the rest of the peer must know through
+:class:`Hooks`, and writes the table that tree and placement read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fabric.gossip.members import (
+    REFUTATION_BITS,
+    Member,
+    Suspicion,
+    merge_news,
+    needs_probe,
+    unheard,
+)
+from fabric.gossip.suspicion import Court
+from fabric.limits import MAX_NEWS
+from fabric.machine import NEVER, Contact, Sink
+from fabric.settings import Settings
+from fabric.stream import Stream
+from fabric.tree.summary import Summary
+from fabric.wire.gossip import (
+    ALIVE,
+    DEAD,
+    LEFT,
+    SUSPECT,
+    Ack,
+    News,
+    Ping,
+    ProbeAnswer,
+    ProbeFor,
+    Suspect,
+    Sync,
+    SyncAsk,
+)
+
+#: Probes on behalf of others that may be under way; more are dropped (the asker tries others).
+MAX_RELAYS = 64
+#: Members asked to probe for us.
+INDIRECT_PROBES = 3
+#: Lifeguard's ceiling: a peer that fails that often itself gives others so much more time.
+MAX_HEALTH = 6
+#: Rounds without any answer in a cell of several, after which we ask where we belong.
+ISOLATED_ROUNDS = 5
+
+
+class Hooks(Protocol):
+    """What a cell tells the peer around it."""
+
+    def member_changed(self, cell: CellGossip, member: Member, now: int, out: Sink) -> None:
+        """The status or speaker of ``member`` changed."""
+
+    def path_differs(self, cell: CellGossip, contact: Contact, now: int, out: Sink) -> None:
+        """``contact`` holds another topology than we do."""
+
+    def superseded(self, cell: CellGossip, news: News, now: int, out: Sink) -> None:
+        """Somebody else lives (or speaks) under our key, by a higher life number."""
+
+    def isolated(self, cell: CellGossip, now: int, out: Sink) -> None:
+        """Nobody answers us."""
+
+
+class CellGossip:
+    """One peer's part in the gossip of one cell."""
+
+    __slots__ = (
+        "budget", "cell", "court", "due", "fresh", "health", "hooks", "key", "level", "me",
+        "members", "myself", "news", "next_round", "next_sync", "number", "order", "path",
+        "position", "probe_deadline", "probe_key", "probe_number", "probe_relayed", "quiet_rounds",
+        "relays", "round", "settings", "stream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        cell: int,
+        level: int,
+        key: int,
+        me: Contact,
+        incarnation: int,
+        settings: Settings,
+        stream: Stream,
+        hooks: Hooks,
+        now: int,
+    ) -> None:
+        self.cell = cell
+        self.level = level
+        self.key = key
+        self.me = me
+        self.settings = settings
+        self.stream = stream
+        self.hooks = hooks
+        self.members: dict[int, Member] = {}  # the others, in key order; not ourselves
+        self.order: list[int] = []  # their keys, sorted
+        self.position = 0  # where our key would stand in ``order``
+        self.news = News(key, incarnation, ALIVE, me, 0, None)  # our own
+        self.myself = Member(key, self.news, False)  # our own row, for the digest
+        self.fresh: dict[int, int] = {key: 4}  # key -> how often its news still go out
+        self.budget = 4
+        self.path = 0  # digest of the topology from this cell up; the peer keeps it
+        self.round = 0
+        self.number = 0
+        self.health = 0
+        self.quiet_rounds = 0
+        self.probe_number = 0  # 0: none under way
+        self.probe_key = 0
+        self.probe_deadline = NEVER
+        self.probe_relayed = False
+        self.relays: dict[int, tuple[Contact, int]] = {}
+        self.court = Court(self)
+        self.next_round = now + stream.below(settings.probe_us)
+        self.next_sync = now + stream.below(settings.anti_entropy_us)
+        self.due = self.next_round
+
+    # --- membership, decided by the cell's record ------------------------------------------------
+
+    def set_members(
+        self, members: Sequence[Contact], observers: Sequence[Contact], now: int, out: Sink
+    ) -> None:
+        """Take the record's members (hosts, or child cells without address) and observers."""
+        rows: dict[int, Member] = {}
+        for contacts, observer in ((members, False), (observers, True)):
+            for contact in contacts:
+                key = contact.node_id
+                if key == self.key:
+                    continue
+                row = self.members.get(key)
+                if row is None:
+                    speaker = contact if self.level == 0 else Contact(0, "")
+                    row = Member(key, unheard(key, speaker), observer)
+                rows[key] = row
+        self.order = sorted(rows)
+        self.members = {key: rows[key] for key in self.order}
+        self.position = sum(1 for key in self.order if key < self.key)
+        self.budget = len(rows).bit_length() + 2
+        self.fresh = {k: n for k, n in self.fresh.items() if k == self.key or k in rows}
+        self.fresh[self.key] = self.budget
+        self.court.keep_only(rows)
+        if self.probe_number and self.probe_key not in rows:
+            self._probe_over()
+        self._schedule(out)
+
+    def set_summary(self, summary: Summary) -> None:
+        """Tell the cell what we have to offer now."""
+        old = self.news
+        self.news = News(self.key, old.incarnation, old.state, self.me, old.seq + 1, summary)
+        self.fresh[self.key] = self.budget
+
+    def raise_incarnation(self, incarnation: int) -> None:
+        """Speak under a higher life number (a new term of ours)."""
+        if incarnation > self.news.incarnation:
+            old = self.news
+            self.news = News(self.key, incarnation, ALIVE, self.me, old.seq + 1, old.summary)
+            self.fresh[self.key] = self.budget
+
+    def leave(self, out: Sink) -> None:
+        """Say goodbye to everybody, in person."""
+        old = self.news
+        self.news = News(self.key, old.incarnation, LEFT, self.me, old.seq, old.summary)
+        goodbye = Ping(self.cell, self.key, 0, self.round, self.path, (self.news,))
+        for member in self.members.values():
+            if needs_probe(member):
+                out.send(member.contact, goodbye)
+
+    def living(self) -> int:
+        """How many others are alive and not under suspicion."""
+        return sum(
+            1
+            for m in self.members.values()
+            if m.news.state == ALIVE and m.news.contact.node_id != 0
+        )
+
+    def introduce(self, out: Sink, to: Contact) -> None:
+        """Show ourselves (and all we know) to a member that may not know us yet."""
+        out.send(to, Sync(self.cell, self._table(), True))
+
+    # --- messages --------------------------------------------------------------------------------
+
+    def on_ping(self, sender: int, msg: Ping, now: int, out: Sink) -> None:
+        if msg.news:
+            self.merge(sender, msg.news, now, out)
+        member = self.members.get(msg.key)
+        if member is None:
+            return
+        news = member.news
+        if news.contact.node_id != sender or msg.number == 0:
+            return
+        if msg.round > self.round:
+            self.round = msg.round
+        if msg.path != self.path:
+            self.hooks.path_differs(self, news.contact, now, out)
+        if news.state != ALIVE:
+            self.fresh[msg.key] = self.budget  # it must hear of it, to refute
+        told = self._take_news() if self.fresh else ()
+        out.send(
+            news.contact,
+            Ack(self.cell, self.key, msg.number, self.path, told),
+        )
+
+    def on_ack(self, sender: int, msg: Ack, now: int, out: Sink) -> None:
+        if msg.news:
+            self.merge(sender, msg.news, now, out)
+        member = self.members.get(msg.key)
+        if member is None or member.news.contact.node_id != sender:
+            return
+        self.quiet_rounds = 0
+        if msg.number == self.probe_number:
+            self._probe_over()
+            if self.health:
+                self.health -= 1
+        elif msg.number in self.relays:
+            asker, number = self.relays.pop(msg.number)
+            out.send(asker, ProbeAnswer(self.cell, number))
+        else:
+            self.court.answered(msg.number)
+        if member.suspicion is not None:
+            self.court.withdraw(member)
+        if msg.path != self.path:
+            self.hooks.path_differs(self, member.news.contact, now, out)
+
+    def on_probe_for(self, sender: int, msg: ProbeFor, now: int, out: Sink) -> None:
+        asker, target = self.speaker(sender), self.members.get(msg.key)
+        if asker is None or target is None or not needs_probe(target):
+            return
+        if len(self.relays) >= MAX_RELAYS:
+            self.relays.clear()
+        number = self._next_number()
+        self.relays[number] = (asker.contact, msg.number)
+        self._send_ping(target, number, out)
+
+    def on_probe_answer(self, sender: int, msg: ProbeAnswer, now: int, out: Sink) -> None:
+        if self.speaker(sender) is not None and msg.number == self.probe_number:
+            self._probe_over()
+            self.quiet_rounds = 0
+
+    def on_suspect(self, sender: int, msg: Suspect, now: int, out: Sink) -> None:
+        witness = self.speaker(sender)
+        if msg.key == self.key:
+            self._about_me(News(msg.key, msg.incarnation, SUSPECT, self.me, 0, None), now, out)
+            return
+        member = self.members.get(msg.key)
+        if witness is not None and member is not None and witness.key != msg.key:
+            self.court.accuse(member, msg.incarnation, witness.key, now, out)
+            self._schedule(out)
+
+    def on_sync_ask(self, sender: int, msg: SyncAsk, now: int, out: Sink) -> None:
+        member = self.speaker(sender)
+        if member is not None and msg.digest != self._digest():
+            out.send(member.contact, Sync(self.cell, self._table(), True))
+
+    def on_sync(self, sender: int, msg: Sync, now: int, out: Sink) -> None:
+        self.merge(sender, msg.table, now, out)
+        member = self.speaker(sender)
+        if member is not None and msg.answer:
+            out.send(member.contact, Sync(self.cell, self._table(), False))
+
+    # --- news ------------------------------------------------------------------------------------
+
+    def merge(self, sender: int, news_list: Sequence[News], now: int, out: Sink) -> None:
+        """Take what ``sender`` says of others. Verdicts count as one witness's word."""
+        for news in news_list:
+            key = news.key
+            if key == self.key:
+                if news is not self.news:
+                    self._about_me(news, now, out)
+                continue
+            member = self.members.get(key)
+            if member is None or news is member.news:
+                continue
+            self._merge_one(sender, member, news, now, out)
+
+    def _merge_one(self, sender: int, member: Member, news: News, now: int, out: Sink) -> None:
+        old = member.news
+        state = news.state
+        verdict = state == DEAD and old.state != DEAD and news.incarnation >= old.incarnation
+        if verdict or (state == LEFT and sender != news.contact.node_id):
+            # another's verdict is a witness's word, another's goodbye is hearsay
+            news = News(news.key, news.incarnation, SUSPECT, news.contact, news.seq, news.summary)
+        merged = merge_news(old, news)
+        if merged is not old:
+            member.news = merged
+            if merged.seq != old.seq:
+                member.heard_at = now
+            self.fresh[member.key] = self.budget
+            if merged.state != old.state or merged.incarnation != old.incarnation:
+                self._status_changed(member, old, now, out)
+        if verdict:
+            witness = self.speaker(sender)
+            if witness is not None:
+                self.court.accuse(member, news.incarnation, witness.key, now, out)
+                self._schedule(out)
+
+    def _status_changed(self, member: Member, old: News, now: int, out: Sink) -> None:
+        news = member.news
+        if news.incarnation > old.incarnation and news.state == ALIVE:
+            self.court.acquit(member)
+        elif news.state == SUSPECT:
+            self.court.open(member, now, out)
+            self._schedule(out)
+        if news.state != SUSPECT:
+            self.hooks.member_changed(self, member, now, out)
+
+    def _about_me(self, news: News, now: int, out: Sink) -> None:
+        """Refute what is said of us, unless a later life of ours (or another speaker) says it."""
+        mine = self.news
+        if news.incarnation >> REFUTATION_BITS > mine.incarnation >> REFUTATION_BITS:
+            self.hooks.superseded(self, news, now, out)
+            return
+        if mine.state == LEFT or news.incarnation < mine.incarnation:
+            return
+        if news.incarnation == mine.incarnation and news.state == ALIVE:
+            return
+        if news.incarnation >> REFUTATION_BITS < mine.incarnation >> REFUTATION_BITS:
+            return
+        self.news = News(self.key, news.incarnation + 1, ALIVE, self.me, mine.seq, mine.summary)
+        self.fresh[self.key] = self.budget
+        self.health = min(self.health + 1, MAX_HEALTH)
+        # in person and at once: a suspicion may be short
+        refutation = Ping(self.cell, self.key, 0, self.round, self.path, (self.news,))
+        for member in self.members.values():
+            if needs_probe(member):
+                out.send(member.contact, refutation)
+
+    def convict(self, member: Member, now: int, out: Sink) -> None:
+        """Enough witnesses, and time is up: hold ``member`` for dead."""
+        old = member.news
+        member.news = News(old.key, old.incarnation, DEAD, old.contact, old.seq, old.summary)
+        self.fresh[member.key] = self.budget
+        self.hooks.member_changed(self, member, now, out)
+
+    def _take_news(self) -> tuple[News, ...]:
+        """Return the news that go out now, the longest waiting first, and count them down."""
+        fresh = self.fresh
+        taken: list[News] = []
+        for key in list(fresh)[:MAX_NEWS]:
+            left = fresh[key] - 1
+            if key == self.key:
+                taken.append(self.news)
+            else:
+                taken.append(self.members[key].news)
+            del fresh[key]
+            if left > 0:
+                fresh[key] = left  # to the end of the line
+        return tuple(taken)
+
+    def _table(self) -> tuple[News, ...]:
+        return (self.news, *[m.news for m in self.members.values() if m.news.incarnation])
+
+    def _digest(self) -> int:
+        """Return a hash of the table: equal tables (status and load) have equal digests."""
+        mine = self.myself
+        mine.news = self.news
+        digest = mine.mark()
+        for member in self.members.values():
+            if member.news.incarnation:
+                digest ^= member.mark()
+        return digest
+
+    def speaker(self, node_id: int) -> Member | None:
+        """Return the member that ``node_id`` speaks for in this cell, if any."""
+        if self.level == 0:
+            return self.members.get(node_id)
+        for member in self.members.values():
+            if member.news.contact.node_id == node_id:
+                return member
+        return None
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def tick(self, now: int, out: Sink) -> None:
+        """Do what is due at ``now``."""
+        if now - self.due > self.settings.ack_timeout_us:
+            self._stalled(now)
+        if now >= self.probe_deadline:
+            self._probe_late(now, out)
+        if now >= self.court.due:
+            self.court.tick(now, out)
+        if now >= self.next_round:
+            self._round(now, out)
+        self._schedule(out)
+
+    def _stalled(self, now: int) -> None:
+        """We were not running (paused, overloaded): what is unanswered proves nothing."""
+        self._probe_over()
+        self.court.postpone(now - self.due)
+
+    def _round(self, now: int, out: Sink) -> None:
+        self.next_round = now + self.settings.probe_us
+        self.round += 1
+        n = len(self.order)
+        if n == 0:
+            return
+        self.quiet_rounds += 1
+        if self.quiet_rounds > ISOLATED_ROUNDS:
+            self.quiet_rounds = 0
+            self.hooks.isolated(self, now, out)
+        step = self.round % n  # n others: n steps after us
+        target = self.members[self.order[(self.position + step) % n]]
+        if needs_probe(target):
+            self.probe_key = target.key
+            self.probe_number = number = self._next_number()
+            self.probe_relayed = False
+            self.probe_deadline = now + self.settings.ack_timeout_us * (1 + self.health)
+            self._send_ping(target, number, out)
+        if now >= self.next_sync:
+            self.next_sync = now + self.settings.anti_entropy_us
+            partner = self.members[self.order[self.stream.below(n)]]
+            if partner.alive:
+                out.send(partner.contact, SyncAsk(self.cell, self._digest()))
+
+    def _probe_late(self, now: int, out: Sink) -> None:
+        member = self.members.get(self.probe_key)
+        if member is None or member.news.state >= DEAD:
+            self._probe_over()
+            return
+        if not self.probe_relayed:
+            self.probe_relayed = True
+            self.probe_deadline = now + self.settings.indirect_timeout_us * (1 + self.health)
+            if self._ask_others(member, out):
+                return
+        self._probe_over()
+        self.health = min(self.health + 1, MAX_HEALTH)
+        self.court.accuse(member, member.news.incarnation, self.key, now, out)
+
+    def _ask_others(self, target: Member, out: Sink) -> bool:
+        helpers = [m for m in self.members.values() if m.alive and m is not target]
+        if not helpers:
+            return False
+        start = self.stream.below(len(helpers))
+        for i in range(min(INDIRECT_PROBES, len(helpers))):
+            helper = helpers[(start + i) % len(helpers)]
+            out.send(helper.contact, ProbeFor(self.cell, self.probe_number, target.key))
+        return True
+
+    def _probe_over(self) -> None:
+        self.probe_number = 0
+        self.probe_deadline = NEVER
+
+    def _send_ping(self, target: Member, number: int, out: Sink) -> None:
+        if target.news.state != ALIVE:
+            self.fresh[target.key] = self.budget
+        news = self._take_news() if self.fresh else ()
+        out.send(
+            target.news.contact, Ping(self.cell, self.key, number, self.round, self.path, news)
+        )
+
+    def probe_now(self, target: Member, out: Sink) -> int:
+        """Ping outside the rotation (a witness's duty); returns the number to wait for."""
+        number = self._next_number()
+        self._send_ping(target, number, out)
+        return number
+
+    def _next_number(self) -> int:
+        self.number += 1
+        return self.number
+
+    def _schedule(self, out: Sink) -> None:
+        due = self.next_round
+        if self.probe_deadline < due:
+            due = self.probe_deadline
+        if self.court.due < due:
+            due = self.court.due
+        self.due = due
+        out.wake(due)
+
+
+__all__ = ["CellGossip", "Hooks", "Suspicion"]

@@ -1,0 +1,120 @@
+"""The member table of one cell, and how two accounts of a member are merged.
+
+Written by :class:`~fabric.gossip.cell.CellGossip` alone; the tree and placement read it.
+
+Merging is a join over two independent orders, so it does not matter in which order news arrive:
+
+* status: higher incarnation wins; within one incarnation ALIVE < SUSPECT < DEAD < LEFT.
+* load: (incarnation >> 16, seq), so that a new boot (or a new owner's term) starts over.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fabric.machine import Contact
+from fabric.stream import mix
+from fabric.wire.gossip import ALIVE, DEAD, SUSPECT, News
+
+#: Bits of an incarnation that count refutations; above them stands the boot id or term.
+REFUTATION_BITS: Final = 16
+
+NOBODY: Final = Contact(0, "")
+
+
+class Member:
+    """One row: the newest news, when its load was heard (µs), and a suspicion if there is one."""
+
+    __slots__ = ("_mark", "_marked", "heard_at", "key", "news", "observer", "suspicion")
+
+    def __init__(self, key: int, news: News, observer: bool) -> None:
+        self.key = key
+        self.news = news
+        self.observer = observer
+        self.heard_at = 0
+        self.suspicion: Suspicion | None = None
+        self._marked: News | None = None  # the news that ``_mark`` was computed from
+        self._mark = 0
+
+    def mark(self) -> int:
+        """Return this row's part of the table's digest; computed once for each news."""
+        news = self.news
+        if news is not self._marked:
+            self._marked = news
+            self._mark = mix(mix(news.key, news.incarnation), news.seq * 4 + news.state)
+        return self._mark
+
+    @property
+    def contact(self) -> Contact:
+        return self.news.contact
+
+    @property
+    def state(self) -> int:
+        return self.news.state
+
+    @property
+    def alive(self) -> bool:
+        """Alive as far as known: suspects count until they are removed."""
+        news = self.news
+        return news.state <= SUSPECT and news.contact.node_id != 0
+
+
+class Suspicion:
+    """An open case against one incarnation of a member: since when, and who are the witnesses."""
+
+    __slots__ = ("incarnation", "since", "witnesses")
+
+    def __init__(self, incarnation: int, since: int) -> None:
+        self.incarnation = incarnation
+        self.since = since
+        self.witnesses: list[int] = []
+
+    def testify(self, witness: int) -> bool:
+        """Count ``witness`` once. Returns whether it was new."""
+        if witness in self.witnesses:
+            return False
+        self.witnesses.append(witness)
+        return True
+
+
+def unheard(key: int, contact: Contact) -> News:
+    """Return the news of a member of which nothing was heard yet."""
+    return News(key, 0, ALIVE, contact, 0, None)
+
+
+def merge_news(old: News, new: News) -> News:
+    """Return the join of both; ``old`` itself when ``new`` adds nothing."""
+    old_inc, new_inc = old.incarnation, new.incarnation
+    status_newer = new_inc > old_inc or (new_inc == old_inc and new.state > old.state)
+    old_life, new_life = old_inc >> REFUTATION_BITS, new_inc >> REFUTATION_BITS
+    load_newer = new.summary is not None and (
+        new_life > old_life or (new_life == old_life and new.seq > old.seq)
+    )
+    if not status_newer and not load_newer:
+        return old
+    status = new if status_newer else old
+    if load_newer:
+        load = new
+    elif status_newer and new_life > old_life:
+        load = new  # a new life: what the old one had is void
+    else:
+        load = old
+    return News(old.key, status.incarnation, status.state, status.contact, load.seq, load.summary)
+
+
+def needs_probe(member: Member) -> bool:
+    """Whether the rotation visits this member: also the dead, so that their return is seen."""
+    return member.news.contact.node_id != 0
+
+
+__all__ = [
+    "ALIVE",
+    "DEAD",
+    "NOBODY",
+    "REFUTATION_BITS",
+    "Member",
+    "Suspicion",
+    "merge_news",
+    "needs_probe",
+    "unheard",
+]

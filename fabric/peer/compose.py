@@ -1,0 +1,356 @@
+"""The peer: the one place where the machines of gossip, tree, chair and placement meet.
+
+Theory of operation
+-------------------
+A :class:`Peer` is itself a machine.  It hands each message to the part that speaks it (one table,
+:data:`_HANDLERS`), each timer to the parts that are due, and local calls to the same code as
+requests from afar.  The parts do not call each other: gossip writes the member tables, the tree
+writes owners and records, placement reads both.
+
+=====================  ==============================================================
+``paths``              what we hold of the topology (writer: :class:`Cells`)
+``cells``              gossip, candidacies and seats (:mod:`fabric.peer.cells`)
+``joiner``             finding our place
+``chairman``           only in candidates
+``books``              only in hosts: capacity and VMs (``agent``)
+=====================  ==============================================================
+
+Stored under the peer's data directory: ``topo/path`` (the path, so that we find back to the tree),
+``seat/<cell>`` (what a seat must not forget) and ``host/...`` (the books).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from fabric.errors import BadFrame, BadInput, FabricError
+from fabric.machine import (
+    NEVER,
+    Contact,
+    Coordinated,
+    Driven,
+    Event,
+    LocalCall,
+    Persisted,
+    PersistFailed,
+    Received,
+    Sink,
+    Woken,
+    Write,
+)
+from fabric.peer import reading
+from fabric.peer.calls import Caller
+from fabric.peer.cells import Cells
+from fabric.peer.notices import DiskNotice, JoinRefusedNotice, LeftNotice
+from fabric.placement.host import HostBooks
+from fabric.settings import Settings
+from fabric.stream import Stream
+from fabric.tree.chairman import Chairman
+from fabric.tree.joining import Joiner
+from fabric.tree.topology import PathStore
+from fabric.units import SECOND
+from fabric.wire.codec import decode_record, encode_record
+from fabric.wire.common import Done, Request
+from fabric.wire.gossip import Ack, Ping, ProbeAnswer, ProbeFor, Suspect, Sync, SyncAsk
+from fabric.wire.peer import LeaveAsk, MembersAsk, StatusAsk
+from fabric.wire.tree import (
+    HOST,
+    OBSERVER,
+    Here,
+    Inquest,
+    Join,
+    JoinRefused,
+    LeaseAsk,
+    LeaseDeny,
+    LeaseGrant,
+    LeaseRelease,
+    Leave,
+    Path,
+    PathStamps,
+    Report,
+    Vacant,
+)
+
+PATH_KEY: Final = b"topo/path"
+#: The path is stored at most so often: it only has to lead us back to somebody who knows better.
+STORE_PATH_US: Final = 2 * SECOND
+
+
+class Peer:
+    """One peer of the fabric, without I/O."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        me: Contact,
+        boot_id: int,
+        stream: Stream,
+        *,
+        books: HostBooks | None = None,
+        candidate: bool = False,
+        create: bool = False,
+        join: Sequence[str] = (),
+        zone: str = "",
+        stored: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Make a peer that is not running yet.
+
+        ``create`` allows a candidate to make a new topology where its coordinator holds none.
+        ``stored`` is what the data directory holds.  ``stream`` is the peer's only randomness.
+        """
+        self.settings = settings
+        self.me = me
+        self.boot_id = boot_id
+        self.books = books
+        self.candidate = candidate
+        self.create = create
+        self.stored = dict(stored)
+        self.paths = PathStore(me.node_id)
+        self._restore_path()
+        role = HOST if books is not None else OBSERVER
+        contacts = [Contact(0, address) for address in join]
+        hello = Join(me, boot_id, role, zone, 0, 0)
+        self.joiner = Joiner(hello, contacts, self.paths, settings, stream, 0)
+        seats = {k: v for k, v in self.stored.items() if k.startswith(b"seat/")}
+        self.cells = Cells(me, boot_id, role, self.paths, self.joiner, settings, stream, seats)
+        self.chairman: Chairman | None = None
+        self.host_calls: dict[int, Caller] = {}
+        self.next_token = 0
+        self.path_stored_at = -NEVER
+        self.path_dirty = False
+
+    def _restore_path(self) -> None:
+        stored = self.stored.get(PATH_KEY)
+        if stored is not None:
+            try:
+                self.paths.adopt(decode_record(Path, stored))
+            except BadFrame:
+                self.paths = PathStore(self.me.node_id)  # only a cache: join as if new
+
+    def start(self, now: int, out: Sink) -> None:
+        """Take the first turn: restore the books, take the old place, ask for the present one."""
+        books = self.books
+        if books is not None:
+            held = [(k, v) for k, v in self.stored.items() if k.startswith(b"host/")]
+            books.restore(held, now, out)
+            self.cells.set_host_summary(books.summary())
+        if self.candidate:
+            self.chairman = Chairman(self.me, self.settings, self.create, now)
+        self.stored = {}
+        self.cells.settle(now, out)
+        self.joiner.due = now
+        self._tick(now, out)
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: int, out: Sink) -> None:
+        """Take one event: the machine's only entry point."""
+        cls = event.__class__
+        if cls is Received:
+            message = event.message  # type: ignore[union-attr]
+            handler = _HANDLERS.get(message.__class__)
+            if handler is not None:
+                handler(self, event.sender, message, now, out)  # type: ignore[union-attr]
+        elif cls is Woken:
+            self._tick(now, out)
+        elif cls is LocalCall:
+            self._call(Caller(event.call_id), event.request, now, out)  # type: ignore[union-attr]
+        elif isinstance(event, Coordinated):
+            self._coordinated(event, now, out)
+        elif isinstance(event, Driven):
+            self._driven(event, now, out)
+        elif isinstance(event, PersistFailed):
+            out.notify(DiskNotice(event.reason))
+        else:
+            assert isinstance(event, Persisted)
+
+    def _tick(self, now: int, out: Sink) -> None:
+        cells = self.cells
+        if cells.due <= now:
+            cells.tick(now, out)
+        else:
+            out.wake(cells.due)
+        joiner = self.joiner
+        if joiner.due != NEVER:
+            self._tick_joiner(now, out)
+        if self.chairman is not None:
+            if self.chairman.due <= now:
+                self.chairman.tick(now, out)
+            else:
+                out.wake(self.chairman.due)
+        if self.books is not None:
+            self._tick_books(now, out)
+        if self.path_dirty:
+            self._store_path(now, out)
+
+    def _tick_joiner(self, now: int, out: Sink) -> None:
+        joiner = self.joiner
+        if joiner.due > now:
+            out.wake(joiner.due)
+            return
+        joiner.tick(now, out)
+        if self.chairman is not None and self.chairman.presides(now):
+            self.chairman.on_join(joiner.join, now, out)
+
+    def _tick_books(self, now: int, out: Sink) -> None:
+        books = self.books
+        assert books is not None
+        if books.due <= now:
+            writes = books.tick(now, out)
+            if writes:
+                out.persist(writes, 0)
+            self.cells.set_host_summary(books.summary())
+        if books.due != NEVER:
+            out.wake(books.due)
+
+    def _store_path(self, now: int, out: Sink) -> None:
+        at = self.path_stored_at + STORE_PATH_US
+        if now < at:
+            out.wake(at)
+            return
+        self.path_dirty = False
+        self.path_stored_at = now
+        paths = self.paths
+        held = Path(
+            paths.topo,
+            tuple([paths.records[c] for c in paths.path]),
+            tuple([paths.owners[c] for c in paths.path if c in paths.owners]),
+        )
+        out.persist((Write(PATH_KEY, encode_record(held)),), 0)
+
+    # --- topology --------------------------------------------------------------------------------
+
+    def _on_path(self, sender: int, msg: Path, now: int, out: Sink) -> None:
+        if self.cells.adopt(sender, msg, now, out) and not self.path_dirty:
+            self.path_dirty = True
+            out.wake(max(now, self.path_stored_at + STORE_PATH_US))
+        topo = self.paths.topo
+        told_by_chairman = topo is not None and topo.chairman.node_id == sender
+        if msg.records and told_by_chairman and self.paths.placed:
+            self.joiner.settled()
+
+    def _on_join(self, sender: int, msg: Join, now: int, out: Sink) -> None:
+        if self.chairman is not None and self.chairman.presides(now):
+            self.chairman.on_join(msg, now, out)
+        else:
+            self.joiner.forward(msg, out)
+
+    def _on_join_refused(self, sender: int, msg: JoinRefused, now: int, out: Sink) -> None:
+        out.notify(JoinRefusedNotice(msg.code, msg.message))
+
+    def _on_leave(self, sender: int, msg: Leave, now: int, out: Sink) -> None:
+        if self.chairman is not None and sender == msg.contact.node_id:
+            self.chairman.on_leave(msg, now, out)
+
+    def _on_report(self, sender: int, msg: Report, now: int, out: Sink) -> None:
+        if self.chairman is not None:
+            self.chairman.on_report(sender, msg, now, out)
+
+    def _on_inquest(self, sender: int, msg: Inquest, now: int, out: Sink) -> None:
+        topo = self.paths.topo
+        if topo is not None and topo.chairman.node_id == sender:
+            out.send(topo.chairman, Here(msg.cell, msg.number))
+
+    def _on_here(self, sender: int, msg: Here, now: int, out: Sink) -> None:
+        if self.chairman is not None:
+            self.chairman.on_here(sender, msg)
+
+    def _coordinated(self, event: Coordinated, now: int, out: Sink) -> None:
+        if self.chairman is None:
+            return
+        self.chairman.coordinated(event.token, event.answer, now, out)
+        self.joiner.insist_on(self.chairman.lease.coordinator_id)
+        if self.chairman.presides(now) and not self.paths.placed:
+            self.joiner.doubt(now, out)
+
+    # --- calls -----------------------------------------------------------------------------------
+
+    def _on_request(self, sender: int, msg: Request, now: int, out: Sink) -> None:
+        if msg.reply_to.node_id not in (0, sender):
+            return  # answers go to those who ask, nobody else
+        if msg.body.__class__ is LeaveAsk:
+            caller = Caller(msg.request_id, msg.reply_to)
+            caller.respond(out, BadInput("a peer leaves only at its own process's wish"))
+            return
+        self._call(Caller(msg.request_id, msg.reply_to), msg.body, now, out)
+
+    def _call(self, caller: Caller, body: Any, now: int, out: Sink) -> None:
+        """Do what a caller wants, wherever he is."""
+        cls = body.__class__
+        if cls is StatusAsk:
+            presides = self.chairman is not None and self.chairman.presides(now)
+            caller.respond(out, reading.status(self.cells, self.candidate, presides, now))
+        elif cls is MembersAsk:
+            caller.respond(out, reading.members(self.cells, body.cell))
+        elif cls is LeaveAsk:
+            self._leave(now, out)
+            caller.respond(out, Done())
+        else:
+            caller.respond(out, BadInput(f"a peer does not answer {cls.__name__}"))
+
+    def _driven(self, event: Driven, now: int, out: Sink) -> None:
+        raise FabricError("a hypervisor answered, and there are no books")
+
+    def _leave(self, now: int, out: Sink) -> None:
+        self.cells.leave(out)
+        self.joiner.due = NEVER
+        if self.chairman is not None:
+            self.chairman.on_leave(Leave(self.me, self.boot_id), now, out)
+            self.chairman.lease.resign(self.chairman.next_token(), out)
+        if self.paths.topo is not None:
+            out.send(self.paths.topo.chairman, Leave(self.me, self.boot_id))
+        out.notify(LeftNotice())
+
+
+Handler = Callable[[Peer, int, Any, int, Sink], None]
+
+
+def _in_cell(method: str) -> Handler:
+    """Return a handler that gives the message to the gossip of the cell that it names."""
+    from fabric.gossip.cell import CellGossip
+
+    function = getattr(CellGossip, method)
+
+    def handler(peer: Peer, sender: int, msg: Any, now: int, out: Sink) -> None:
+        gossip = peer.cells.gossip.get(msg.cell)
+        if gossip is not None:
+            function(gossip, sender, msg, now, out)
+
+    return handler
+
+
+def _in_cells(method: str) -> Handler:
+    """Return a handler that gives the message to :class:`Cells`."""
+    function = getattr(Cells, method)
+
+    def handler(peer: Peer, sender: int, msg: Any, now: int, out: Sink) -> None:
+        function(peer.cells, sender, msg, now, out)
+
+    return handler
+
+
+#: Who takes which message.
+_HANDLERS: Final[dict[type[Any], Handler]] = {
+    Ping: _in_cell("on_ping"),
+    Ack: _in_cell("on_ack"),
+    ProbeFor: _in_cell("on_probe_for"),
+    ProbeAnswer: _in_cell("on_probe_answer"),
+    Suspect: _in_cell("on_suspect"),
+    SyncAsk: _in_cell("on_sync_ask"),
+    Sync: _in_cell("on_sync"),
+    PathStamps: _in_cells("on_stamps"),
+    LeaseAsk: _in_cells("on_lease_ask"),
+    LeaseGrant: _in_cells("on_lease_grant"),
+    LeaseDeny: _in_cells("on_lease_deny"),
+    LeaseRelease: _in_cells("on_lease_release"),
+    Vacant: _in_cells("on_vacant"),
+    Path: Peer._on_path,
+    Join: Peer._on_join,
+    JoinRefused: Peer._on_join_refused,
+    Leave: Peer._on_leave,
+    Report: Peer._on_report,
+    Inquest: Peer._on_inquest,
+    Here: Peer._on_here,
+    Request: Peer._on_request,
+}

@@ -1,0 +1,55 @@
+"""What a peer can tell about itself and its cells, read from the tables that others write."""
+
+from __future__ import annotations
+
+from fabric.errors import FabricError, NotFound
+from fabric.gossip.cell import CellGossip
+from fabric.machine import Message
+from fabric.peer.cells import Cells
+from fabric.wire.peer import MemberRow, Members, Status
+
+
+def status(cells: Cells, candidate: bool, chairman: bool, now: int) -> Status:
+    """Return the peer's own account."""
+    paths = cells.paths
+    owns = tuple([c for c in paths.path if cells.owns(c, now)])
+    root = cells.gossip.get(paths.root)
+    owners = [paths.owners[c] for c in paths.path if c in paths.owners]
+    return Status(
+        cells.me,
+        cells.boot_id,
+        cells.role,
+        paths.topo,
+        paths.path,
+        paths.complete,
+        tuple(owners),
+        owns,
+        chairman,
+        candidate,
+        cells.host_summary,
+        cells.cell_summary(root) if root is not None and paths.root in owns else None,
+    )
+
+
+def members(cells: Cells, cell: int) -> Message | FabricError:
+    """Return the table of ``cell`` (0: the leaf), if we take part in it."""
+    wanted = cell or cells.paths.leaf
+    gossip = cells.gossip.get(wanted)
+    record = cells.paths.records.get(wanted)
+    if gossip is None or record is None:
+        return NotFound(f"this peer takes no part in cell {wanted}", {"cell": str(wanted)})
+    return Members(record, cells.paths.owners.get(wanted), _rows(gossip, cells))
+
+
+def _rows(gossip: CellGossip, cells: Cells) -> tuple[MemberRow, ...]:
+    mine = gossip.news
+    observer = gossip.level == 0 and cells.role != 0
+    rows = [MemberRow(mine.key, mine.contact, mine.state, observer, mine.incarnation, mine.summary)]
+    for member in gossip.members.values():
+        news = member.news
+        rows.append(
+            MemberRow(
+                news.key, news.contact, news.state, member.observer, news.incarnation, news.summary
+            )
+        )
+    return tuple(sorted(rows, key=lambda row: row.key))

@@ -1,0 +1,445 @@
+"""The chairman: the one candidate that holds the chair, and the only writer of the topology.
+
+Theory of operation
+-------------------
+    FOLLOWING ──(chair won)──▶ LOADING ──(loaded)──▶ PRESIDING ──(chair lost, write refused)──▶ …
+
+* It gathers joins and reports for ``batch_us``, changes its :class:`~fabric.tree.planner.Plan`,
+  and writes the touched records in one transaction that checks its lease and the versions it read.
+* Only when that is committed does it tell anybody: those that moved get their whole path, other
+  members of a changed cell its record, the seats of a changed inner cell that cell's.  Gossip does
+  the rest.
+* Whatever goes wrong with a write (refused, or its outcome unknown) is answered by reading
+  everything again: the coordinator is the truth, the plan only a copy.
+* A new chairman rewrites nothing that is right: only ``topo``, to say who it is.
+* The first bootstrap is an explicit act of creation.  A chairman that finds no topology and was not
+  told to create one writes nothing and says so.
+* *Freeze*: when more than max(3, 10 %) of the hosts go within ten seconds, removals and merges
+  stop: that looks like our own network, not like so many deaths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fabric.coordination.interface import (
+    Chair,
+    Commit,
+    CommitRefused,
+    Committed,
+    Epoch,
+    Load,
+    Loaded,
+    Lost,
+    Put,
+)
+from fabric.errors import BadFrame
+from fabric.machine import NEVER, Contact, Sink
+from fabric.settings import Settings
+from fabric.tree.chair import ChairLease
+from fabric.tree.inquest import Inquests
+from fabric.tree.planner import Cell, Plan
+from fabric.units import SECOND
+from fabric.wire.codec import decode_record, encode_record
+from fabric.wire.tree import (
+    OBSERVER,
+    CellRecord,
+    Here,
+    Join,
+    JoinRefused,
+    Leave,
+    Order,
+    Path,
+    Report,
+    Topo,
+)
+
+FOLLOWING: Final = 0
+LOADING: Final = 1
+PRESIDING: Final = 2
+#: The coordinator holds no topology, or one that we cannot read: alarmed, writing nothing.
+HALTED: Final = 3
+
+#: Joins taken into one transaction: about a hundred cell records, well below 1 MB.
+MAX_JOINS_PER_BATCH: Final = 2000
+#: Joins that wait; joiners ask again, so the rest is dropped.
+MAX_JOINS_WAITING: Final = 20_000
+#: A host that just joined is not removed on an older report.
+JOIN_GRACE_US: Final = 5 * SECOND
+#: The window and marks of the freeze.
+FREEZE_WINDOW_US: Final = 10 * SECOND
+FREEZE_HOSTS: Final = 3
+FREEZE_DIVISOR: Final = 10
+THAW_US: Final = 60 * SECOND
+
+
+@dataclass(slots=True)
+class ChairmanNotice:
+    """Told to observers: ``what`` is one of elected, lost, halted, frozen, thawed."""
+
+    what: str
+    detail: str = ""
+
+
+class Chairman:
+    """Composed into every peer that is configured as candidate."""
+
+    def __init__(self, me: Contact, settings: Settings, create: bool, now: int) -> None:
+        self.me = me
+        self.settings = settings
+        self.create = create
+        self.lease = ChairLease(me.node_id, settings, now)
+        self.state = FOLLOWING
+        self.plan = Plan(settings)
+        self.versions: dict[str, int] = {}  # coordinator path -> version read or written
+        self.version = 0  # the topology's write counter
+        self.topo: Topo | None = None
+        self.joins: dict[int, Join] = {}
+        self.joined_at: dict[int, int] = {}
+        self.gone: dict[int, None] = {}  # reported dead or left, not yet removed
+        self.removed_at: list[int] = []
+        self.frozen = False
+        self.gone_changed_at = 0
+        self.seats_changed_at: dict[int, int] = {}
+        self.inquests = Inquests(me, settings)
+        self.writing: tuple[list[Cell], list[int], list[int]] | None = None
+        self.token = 0
+        self.write_token = 0
+        self.next_batch = NEVER
+
+    # --- time ------------------------------------------------------------------------------------
+
+    @property
+    def due(self) -> int:
+        return min(self.lease.due, self.next_batch, self.inquests.due)
+
+    def tick(self, now: int, out: Sink) -> None:
+        if self.lease.tick(now, self.next_token(), out):
+            self._stop(out)
+        if now >= self.inquests.due:
+            self._judge(now, out)
+        if now >= self.next_batch:
+            self.next_batch = NEVER
+            self._write(now, out)
+        out.wake(self.due)
+
+    def next_token(self) -> int:
+        self.token += 1
+        return self.token
+
+    def presides(self, now: int) -> bool:
+        """Whether we are chairman, with a plan, and may act."""
+        return self.state == PRESIDING and self.lease.holds(now)
+
+    # --- the coordinator -------------------------------------------------------------------------
+
+    def coordinated(self, token: int, answer: Any, now: int, out: Sink) -> None:
+        """Take the coordinator's answer to what was asked under ``token``."""
+        if isinstance(answer, Chair):
+            if token != self.lease.pending:
+                return
+            had = self.state != FOLLOWING
+            if self.lease.answered(answer, now):
+                self._load(out)
+            elif had and self.lease.epoch is None:
+                self._stop(out)
+        elif token == self.lease.pending:
+            self.lease.pending = 0  # lost: the deadline decides how long we go on
+        elif token == self.write_token:
+            self.write_token = 0
+            self._read_or_written(answer, now, out)
+        out.wake(self.due)
+
+    def _load(self, out: Sink) -> None:
+        self.state = LOADING
+        self.writing = None
+        self.write_token = self.next_token()
+        out.coordinate(Load(), self.write_token)
+
+    def _stop(self, out: Sink) -> None:
+        if self.state == PRESIDING:
+            out.notify(ChairmanNotice("lost"))
+        self.state = FOLLOWING
+        self.writing = None
+        self.write_token = 0
+        self.joins = {}
+        self.gone = {}
+        self.next_batch = NEVER
+
+    def _read_or_written(self, answer: Any, now: int, out: Sink) -> None:
+        if not self.lease.holds(now):
+            self._stop(out)
+        elif isinstance(answer, Loaded):
+            self._loaded(answer, now, out)
+        elif isinstance(answer, Committed):
+            self._committed(answer, now, out)
+        elif isinstance(answer, CommitRefused) and answer.reason == "lease":
+            self.lease.epoch = None
+            self._stop(out)
+        else:
+            assert isinstance(answer, CommitRefused | Lost)
+            self._load(out)
+
+    def _loaded(self, loaded: Loaded, now: int, out: Sink) -> None:
+        epoch = self.lease.epoch
+        assert epoch is not None
+        self.versions = {r.path: r.version for r in loaded.records}
+        self.plan = Plan(self.settings)
+        try:
+            topo, records = self._decode(loaded)
+        except BadFrame as error:
+            self._halt(f"the topology cannot be read: {error.message}", out)
+            return
+        if topo is None and not self.create:
+            self._halt("the coordinator holds no topology, and this peer may not make one", out)
+            return
+        self.version = max([topo.order.version if topo else 0, *[r.order.version for r in records]])
+        if topo is not None:
+            self.plan.load(records, topo.root, topo.next_cell)
+            epoch = Epoch(max(topo.order.generation, epoch.generation), epoch.lease)
+        self.topo = topo
+        self.state = PRESIDING
+        out.notify(ChairmanNotice("elected", f"epoch {epoch.generation}.{epoch.lease}"))
+        self._write(now, out, announce=True)
+
+    def _decode(self, loaded: Loaded) -> tuple[Topo | None, list[CellRecord]]:
+        topo = None
+        records = []
+        for record in loaded.records:
+            if record.path == "topo":
+                topo = decode_record(Topo, record.value)
+            elif record.path.startswith("cell/"):
+                records.append(decode_record(CellRecord, record.value))
+        return topo, records
+
+    def _halt(self, why: str, out: Sink) -> None:
+        self.state = HALTED
+        out.notify(ChairmanNotice("halted", why))
+
+    # --- what others want ------------------------------------------------------------------------
+
+    def on_join(self, msg: Join, now: int, out: Sink) -> None:
+        if not self.presides(now):
+            return
+        ours = self.lease.coordinator_id
+        if msg.coordinator_id and msg.coordinator_id != ours:
+            reason = f"this fabric's coordinator is {ours:016x}, yours {msg.coordinator_id:016x}"
+            out.send(msg.contact, JoinRefused("WrongCoordinator", reason))
+            return
+        node_id = msg.contact.node_id
+        if node_id in self.gone:
+            del self.gone[node_id]
+            self.gone_changed_at = now
+        self.joined_at[node_id] = now
+        known = self.plan.contacts.get(node_id)
+        if node_id in self.plan.home and known == msg.contact and self.writing is None:
+            self._tell_path(node_id, out)
+            return
+        if len(self.joins) < MAX_JOINS_WAITING:
+            self.joins[node_id] = msg
+            self._soon(now, out)
+
+    def on_leave(self, msg: Leave, now: int, out: Sink) -> None:
+        if self.presides(now) and msg.contact.node_id in self.plan.home:
+            self.joins.pop(msg.contact.node_id, None)
+            self.joined_at.pop(msg.contact.node_id, None)
+            self._count_gone([msg.contact.node_id], now)
+            self._soon(now, out)
+
+    def on_report(self, sender: int, msg: Report, now: int, out: Sink) -> None:
+        cell = self.plan.cells.get(msg.owner.cell)
+        if not self.presides(now) or cell is None or cell.cell not in self.plan.path(sender):
+            return
+        grace = now - JOIN_GRACE_US
+        gone = [
+            n
+            for n in msg.gone
+            if self.plan.home.get(n) == cell.cell and self.joined_at.get(n, 0) <= grace
+        ]
+        if self._count_gone(gone, now):
+            self._soon(now, out)
+        if msg.ownerless:
+            self.inquests.open(cell.cell, self._asked(cell), now, out)
+        for child_id in msg.silent:
+            child = self.plan.cells.get(child_id)
+            if child is not None and child.parent == cell.cell:
+                self.inquests.open(child_id, self._asked(child), now, out)
+        out.wake(self.due)
+
+    def on_here(self, sender: int, msg: Here) -> None:
+        self.inquests.answered(sender, msg)
+
+    def _count_gone(self, node_ids: list[int], now: int) -> bool:
+        new = [n for n in node_ids if n not in self.gone]
+        if new:
+            self.gone.update(dict.fromkeys(new))
+            self.gone_changed_at = now
+        return bool(new)
+
+    def _soon(self, now: int, out: Sink) -> None:
+        if self.next_batch == NEVER:
+            self.next_batch = now + self.settings.batch_us
+            out.wake(self.next_batch)
+
+    # --- inquests --------------------------------------------------------------------------------
+
+    def _asked(self, cell: Cell) -> list[Contact]:
+        """Whom an inquest on ``cell`` asks: its hosts, or the seats in and below an inner cell."""
+        nodes = dict.fromkeys(cell.seats)
+        if cell.level == 0:
+            nodes.update(dict.fromkeys(cell.members))
+        else:
+            for child in cell.members:
+                nodes.update(dict.fromkeys(self.plan.cells[child].seats))
+        return [self.plan.contacts[n] for n in nodes if n in self.plan.contacts]
+
+    def _judge(self, now: int, out: Sink) -> None:
+        for cell_id, living, silent in self.inquests.close(now):
+            cell = self.plan.cells.get(cell_id)
+            if cell is None or not self.presides(now):
+                continue
+            if cell.level == 0:
+                self._count_gone([n for n in silent if self.plan.home.get(n) == cell_id], now)
+            sitting = sum(1 for s in cell.seats if s in living)
+            if sitting < len(cell.seats) // 2 + 1:
+                self.plan.new_electorate(cell, living)
+            self._soon(now, out)
+
+    # --- the freeze ------------------------------------------------------------------------------
+
+    def _may_remove(self, now: int, out: Sink) -> bool:
+        self.removed_at = [t for t in self.removed_at if now - t < FREEZE_WINDOW_US]
+        mark = max(FREEZE_HOSTS, len(self.plan.home) // FREEZE_DIVISOR)
+        above = len(self.gone) + len(self.removed_at) > mark
+        quiet = now - self.gone_changed_at >= THAW_US
+        if above and not self.frozen and not quiet:
+            self.frozen = True
+            out.notify(ChairmanNotice("frozen", f"{len(self.gone)} members gone, mark {mark}"))
+        elif self.frozen and (not above or quiet):
+            self.frozen = False
+            out.notify(ChairmanNotice("thawed"))
+        return not self.frozen
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def _write(self, now: int, out: Sink, announce: bool = False) -> None:
+        """Put all that is waiting into the plan and its records into one transaction."""
+        if not self.presides(now):
+            return
+        if self.writing is not None or self.write_token:
+            self._soon(now, out)
+            return
+        plan = self.plan
+        if self.gone and self._may_remove(now, out):
+            removed = [n for n in self.gone if n in plan.home]
+            plan.remove(removed)
+            self.removed_at.extend([now] * len(removed))
+            self.gone = {}
+        self._take_joins()
+        self._fix_seats(now)
+        root_changed = self.topo is not None and self.topo.root != plan.root
+        if not plan.touched and not announce and not root_changed:
+            self._come_back(now, out)
+            return
+        self._commit(now, out)
+
+    def _take_joins(self) -> None:
+        taken = list(self.joins.values())[:MAX_JOINS_PER_BATCH]
+        hosts: list[Contact] = []
+        for join in taken:
+            contact = join.contact
+            del self.joins[contact.node_id]
+            if contact.node_id in self.plan.home:
+                if self.plan.contacts[contact.node_id] != contact:
+                    self.plan.move_address(contact)
+                self.plan.moved[contact.node_id] = None
+            elif join.role == OBSERVER:
+                self.plan.add_observer(contact)
+            else:
+                hosts.append(contact)
+        if hosts:
+            self.plan.add_hosts(hosts)
+
+    def _fix_seats(self, now: int) -> None:
+        """One change per cell and lease; leaf cells first, since inner seats build on theirs."""
+        plan = self.plan
+        wrong = sorted((plan.cells[c].level, c) for c in plan.seats_wrong)
+        for _, cell_id in wrong:
+            cell = plan.cells[cell_id]
+            since = now - self.seats_changed_at.get(cell_id, -NEVER)
+            if plan.seats_lost(cell) and not cell.new:
+                continue  # nobody could elect anyone: the inquest replaces them all
+            if not cell.seats or since >= self.settings.lease_us:
+                plan.fix_seats(cell)
+                self.seats_changed_at[cell_id] = now
+
+    def _come_back(self, now: int, out: Sink) -> None:
+        """There is more to do later: seats that wait their turn, joins over the batch, a thaw."""
+        if self.joins:
+            self._soon(now, out)
+        elif self.plan.seats_wrong or self.gone:
+            self.next_batch = min(self.next_batch, now + self.settings.lease_us)
+            out.wake(self.next_batch)
+        if len(self.joined_at) > MAX_JOINS_WAITING:
+            fresh = now - JOIN_GRACE_US
+            self.joined_at = {n: t for n, t in self.joined_at.items() if t > fresh}
+
+    def _commit(self, now: int, out: Sink) -> None:
+        epoch = self.lease.epoch
+        assert epoch is not None
+        self.version += 1
+        generation = self.topo.order.generation if self.topo is not None else 1
+        order = Order(generation, epoch.lease, self.version)
+        cells, deleted = self.plan.take_touched(order)
+        coordinator_id = self.lease.coordinator_id
+        self.topo = Topo(order, coordinator_id, self.me, self.plan.root, self.plan.next_cell)
+        puts = [Put("topo", self.versions.get("topo", 0), encode_record(self.topo))]
+        for cell in cells:
+            path = f"cell/{cell.cell}"
+            record = encode_record(self.plan.record(cell))
+            puts.append(Put(path, self.versions.get(path, 0), record))
+        for cell_id in deleted:
+            path = f"cell/{cell_id}"
+            puts.append(Put(path, self.versions.get(path, 0), None))
+        self.writing = (cells, deleted, self.plan.take_moved())
+        self.write_token = self.next_token()
+        self._paths = [put.path for put in puts]
+        out.coordinate(Commit(epoch, tuple(puts)), self.write_token)
+
+    def _committed(self, answer: Committed, now: int, out: Sink) -> None:
+        assert self.writing is not None
+        cells, _, moved = self.writing
+        self.writing = None
+        for path, version in zip(self._paths, answer.versions, strict=True):
+            if version:
+                self.versions[path] = version
+            else:
+                self.versions.pop(path, None)
+        self._spread(cells, moved, out)
+        self._come_back(now, out)
+
+    def _spread(self, cells: list[Cell], moved: list[int], out: Sink) -> None:
+        """Tell those whom a write concerns first; gossip tells the others."""
+        told = dict.fromkeys(moved)
+        for node_id in moved:
+            self._tell_path(node_id, out)
+        for cell in cells:
+            if cell.cell not in self.plan.cells:
+                continue
+            news = Path(self.topo, (self.plan.record(cell),), ())
+            nodes = cell.members + cell.observers if cell.level == 0 else cell.seats
+            for node_id in nodes:
+                if cell.level > 0 or node_id not in told:
+                    out.send(self.plan.contacts[node_id], news)
+        if not cells:  # only the chairman changed
+            root = self.plan.cells.get(self.plan.root)
+            heads = dict.fromkeys([*(root.seats if root else ()), self.me.node_id])
+            for node_id in heads:
+                contact = self.plan.contacts.get(node_id, self.me)
+                out.send(contact, Path(self.topo, (), ()))
+
+    def _tell_path(self, node_id: int, out: Sink) -> None:
+        plan = self.plan
+        records = tuple([plan.record(plan.cells[c]) for c in plan.path(node_id)])
+        out.send(plan.contacts[node_id], Path(self.topo, records, ()))
