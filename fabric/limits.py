@@ -139,3 +139,9 @@ MAX_APPEND_BYTES: Final = 60000
 LOG_KEEP_BYTES: Final = 262144
 #: Transactions waiting in one shard; beyond that ``Overloaded``.
 MAX_PROPOSALS: Final = 4096
+#: Documents applied but not flushed; a disk that cannot keep up must slow the callers down.
+MAX_OVERLAY_ROWS: Final = 200_000
+#: Disk space that a store leaves free: below it writes are refused, reads go on.
+STORE_RESERVE_BYTES: Final = 64 << 20
+#: First size of a store's LMDB maps: address space, not disk; doubled when full.
+STORE_MAP_BYTES: Final = 1 << 34

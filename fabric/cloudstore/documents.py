@@ -55,7 +55,7 @@ from fabric.wire.store import (
 def apply_entry(documents: Documents, shard: int, index: int, entry: Entry) -> Outcome:
     """Carry out the entry at ``index`` and say what became of it."""
     if not entry.command:  # a new leader's no-op
-        documents.apply(index, ())
+        documents.apply(shard, index, ())
         return Outcome(index)
     draft = Draft(documents)
     try:
@@ -64,9 +64,9 @@ def apply_entry(documents: Documents, shard: int, index: int, entry: Entry) -> O
     except StorageError:
         raise  # not the command's fault: this replica must stop, not disagree with the others
     except FabricError as error:
-        documents.apply(index, ())
+        documents.apply(shard, index, ())
         return failed(error)
-    documents.apply(index, [Write(k, v) for k, v in draft.writes.items()])
+    documents.apply(shard, index, [Write(k, v) for k, v in draft.writes.items()])
     return Outcome(version)
 
 

@@ -8,7 +8,7 @@ writes, and a transaction that fails is forgotten by dropping the draft.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from fabric.machine import Write
@@ -27,8 +27,11 @@ class View(Protocol):
 class Documents(View, Protocol):
     """A view that takes what commands change."""
 
-    def apply(self, index: int, writes: Sequence[Write]) -> None:
-        """Make ``writes``, the effect of log entry ``index``, readable; durable some time later."""
+    def apply(self, shard: int, index: int, writes: Sequence[Write]) -> None:
+        """Make ``writes``, the effect of entry ``index`` of a shard's log, readable.
+
+        They become durable some time later, together with ``index``, and never before the entry.
+        """
 
 
 def merge(
@@ -85,29 +88,3 @@ class Draft:
         hidden = sum(v is None for v in self.writes.values())
         below = self._below.scan(prefix, after, limit + hidden)
         return merge(below, self.writes, prefix, after, limit)
-
-
-class MemoryDocuments:
-    """Documents in a dictionary: for tests, the simulator and stores that need not last."""
-
-    def __init__(self) -> None:
-        self._rows: dict[bytes, bytes] = {}
-        self.applied: dict[int, int] = {}
-
-    def get(self, key: bytes) -> bytes | None:
-        return self._rows.get(key)
-
-    def scan(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        keys = sorted(k for k in self._rows if k > after and k.startswith(prefix))
-        return [(k, self._rows[k]) for k in keys[:limit]]
-
-    def apply(self, index: int, writes: Sequence[Write]) -> None:
-        for key, value in writes:
-            if value is None:
-                self._rows.pop(key, None)
-            else:
-                self._rows[key] = value
-
-    def rows(self) -> Iterator[tuple[bytes, bytes]]:
-        """Return everything, in key order (audits compare it)."""
-        return iter(sorted(self._rows.items()))

@@ -45,6 +45,7 @@ class VoteReply:
 class Append:
     """AppendEntries: ``entries`` follow ``prev_index``; without entries it is a heartbeat.
 
+    ``everywhere``: every replica has the log durably up to here, so it may be trimmed.
     ``round`` counts heartbeat rounds: a majority that echoes a round proves that its sender
     still led when it was sent (ReadIndex).
     """
@@ -54,6 +55,7 @@ class Append:
     prev_index: Int
     prev_term: Int
     commit: Int
+    everywhere: Int
     round: Int
     entries: Annotated[tuple[Blob, ...], many(MAX_BATCH)] = ()
 
