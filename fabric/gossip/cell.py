@@ -163,6 +163,11 @@ class CellGossip:
         self.news = News(self.key, old.incarnation, old.state, self.me, old.seq + 1, summary)
         self.fresh[self.key] = self.budget
 
+    def tell(self, to: Contact, out: Sink) -> None:
+        """Tell one member (the owner, say) what we have to offer, now and directly."""
+        if to.node_id != self.me.node_id:
+            out.send(to, Ping(self.cell, self.key, 0, self.round, self.path, (self.news,)))
+
     def raise_incarnation(self, incarnation: int) -> None:
         """Speak under a higher life number (a new term of ours)."""
         if incarnation > self.news.incarnation:

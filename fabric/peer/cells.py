@@ -106,7 +106,7 @@ class Cells:
             if ownership is not None and owner.contact.node_id != self.me.node_id:
                 if ownership.superseded(owner):
                     self._lost(owner.cell, now, out)
-                self._introduce(owner.cell, out)
+                self._meet_owner(owner, out)
         self._push(sender, fresh, out)
         return True
 
@@ -213,6 +213,16 @@ class Cells:
     def _refresh_digests(self) -> None:
         for cell, gossip in self.gossip.items():
             gossip.path = self.paths.digest(cell)
+
+    def _meet_owner(self, owner: Owner, out: Sink) -> None:
+        """A new owner: members of a leaf cell tell it their load, speakers show themselves."""
+        gossip = self.gossip.get(owner.cell)
+        if gossip is None:
+            return
+        if gossip.level == 0:
+            self._tell_owner(gossip, out)
+        else:
+            self._introduce(owner.cell, out)
 
     def _introduce(self, cell: int, out: Sink) -> None:
         """Make ourselves known in an inner cell: to its owner, who knows the other speakers."""
@@ -409,6 +419,9 @@ class Cells:
         out.wake(due)
 
     def _duties(self, now: int, out: Sink) -> None:
+        paths = self.paths
+        if not paths.complete and (paths.leaf not in paths.owners or self.owns(paths.leaf, now)):
+            self.joiner.doubt(now, out)  # one of a leaf asks, and passes on what it learns
         for cell in self.paths.path:
             ownership = self.ownerships.get(cell)
             gossip = self.gossip.get(cell)
@@ -416,7 +429,7 @@ class Cells:
                 return
             if ownership.owns(now):
                 ownership.standbys = self._standbys(gossip)
-                self._tell_parent(gossip, now)
+                self._tell_parent(gossip, out)
                 if now - self.reported_at.get(cell, -NEVER) >= REPORT_US:
                     self._report(gossip, now, out)
                 self.ownerless.pop(cell, None)
@@ -450,7 +463,7 @@ class Cells:
 
     # --- summaries and reports -------------------------------------------------------------------
 
-    def set_host_summary(self, summary: Summary) -> None:
+    def set_host_summary(self, summary: Summary, out: Sink) -> None:
         """Take this host's own summary; the cell is told when it changed by enough."""
         old = self.host_summary
         if summary is old:
@@ -460,6 +473,13 @@ class Cells:
             leaf = self.gossip.get(self.paths.leaf)
             if leaf is not None:
                 leaf.set_summary(summary)
+                self._tell_owner(leaf, out)
+
+    def _tell_owner(self, gossip: CellGossip, out: Sink) -> None:
+        """Owners route by what they know: they hear of changes at once, others by gossip."""
+        owner = self.paths.owners.get(gossip.cell)
+        if owner is not None and gossip.news.summary is not None:
+            gossip.tell(owner.contact, out)
 
     def cell_summary(self, gossip: CellGossip) -> Summary:
         """Return the summary of a whole cell, from what its members told."""
@@ -475,7 +495,7 @@ class Cells:
                 inputs.append(news.summary)
         return merge(inputs, expected)
 
-    def _tell_parent(self, gossip: CellGossip, now: int) -> None:
+    def _tell_parent(self, gossip: CellGossip, out: Sink) -> None:
         parent = self.gossip.get(self.paths.records[gossip.cell].parent)
         if parent is None:
             return
@@ -484,6 +504,7 @@ class Cells:
         if told is None or significant_change(told, summary):
             self.told[gossip.cell] = summary
             parent.set_summary(summary)
+            self._tell_owner(parent, out)
 
     def _report(self, gossip: CellGossip, now: int, out: Sink) -> None:
         """Tell the chairman of members that are gone, as long as the record still lists them."""

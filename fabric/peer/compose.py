@@ -134,7 +134,7 @@ class Peer:
         if books is not None:
             held = [(k, v) for k, v in self.stored.items() if k.startswith(b"host/")]
             books.restore(held, now, out)
-            self.cells.set_host_summary(books.summary())
+            self.cells.set_host_summary(books.summary(), out)
         if self.candidate:
             self.chairman = Chairman(self.me, self.settings, self.create, now)
         self.stored = {}
@@ -200,7 +200,7 @@ class Peer:
             writes = books.tick(now, out)
             if writes:
                 out.persist(writes, 0)
-            self.cells.set_host_summary(books.summary())
+            self.cells.set_host_summary(books.summary(), out)
         if books.due != NEVER:
             out.wake(books.due)
 

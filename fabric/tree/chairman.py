@@ -422,12 +422,13 @@ class Chairman:
     def _spread(self, cells: list[Cell], moved: list[int], out: Sink) -> None:
         """Tell those whom a write concerns first; gossip tells the others."""
         told = dict.fromkeys(moved)
+        written = {cell.cell: cell for cell in cells}
         for node_id in moved:
             self._tell_path(node_id, out)
         for cell in cells:
             if cell.cell not in self.plan.cells:
                 continue
-            news = Path(self.topo, (self.plan.record(cell),), ())
+            news = Path(self.topo, self._with_written_parents(cell, written), ())
             nodes = cell.members + cell.observers if cell.level == 0 else cell.seats
             for node_id in nodes:
                 if cell.level > 0 or node_id not in told:
@@ -438,6 +439,16 @@ class Chairman:
             for node_id in heads:
                 contact = self.plan.contacts.get(node_id, self.me)
                 out.send(contact, Path(self.topo, (), ()))
+
+    def _with_written_parents(self, cell: Cell, written: dict[int, Cell]) -> tuple[CellRecord, ...]:
+        """Return the record of ``cell``, and those above it that the same write changed."""
+        records = [self.plan.record(cell)]
+        above = cell.parent
+        while above:
+            if above in written:
+                records.append(self.plan.record(self.plan.cells[above]))
+            above = self.plan.cells[above].parent
+        return tuple(records)
 
     def _tell_path(self, node_id: int, out: Sink) -> None:
         plan = self.plan

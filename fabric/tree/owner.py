@@ -49,8 +49,8 @@ class Ownership:
 
     __slots__ = (
         "asked_at", "cell", "denied", "electorate", "expiry", "floor", "granted", "late_at",
-        "lease_until", "me", "next_renew", "number", "record", "seats", "settings", "stamp", "standbys",
-        "state", "term", "wait_until",
+        "lease_until", "me", "next_renew", "number", "record", "seats", "settings", "stamp",
+        "standbys", "state", "term", "wait_until",
     )  # fmt: skip
 
     def __init__(self, record: CellRecord, me: Contact, settings: Settings) -> None:
