@@ -129,6 +129,7 @@ class Plan:
                 self.home.update(dict.fromkeys([*cell.members, *cell.observers], cell.cell))
             for seat in cell.seats:
                 self.sits_in.setdefault(seat, []).append(cell.cell)
+        for cell in self.cells.values():  # needs whole paths
             self._check_seats(cell)
 
     # --- hosts and observers ---------------------------------------------------------------------

@@ -1,0 +1,220 @@
+"""What must hold in every run, looked at all along.
+
+=======================  ==========================================================================
+invariant                meaning
+=======================  ==========================================================================
+``overcommitted-host``   a host's rows use more than the host has
+``books-do-not-add-up``  what the books say is used is not the sum of their rows
+``leaked-reservation``   room is held for nobody: expired, released, or its caller is long gone
+``lost-reservation``     a confirmed reservation is not in the books of its host
+``doubly-confirmed``     one key is confirmed on two hosts
+``two-owners``           two peers own one cell under the same electorate and term
+``order-fell``           a peer went back to an older record or owner of a cell
+``tree-invalid``         the written topology is no tree of the hosts that it should hold
+``not-converged``        long after the last fault the peers still do not agree with what is written
+``owner-missing``        long after the last fault a cell has no owner
+``machine-raised``       a machine raised an exception (noted by the engine)
+=======================  ==========================================================================
+
+The books of all hosts are audited together every :data:`AUDIT_EVERY_US`; the tree is looked at
+every :data:`TREE_EVERY_US`.  That costs little, since both only read what machines hold.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fabric.units import SECOND
+from fabric.wire.tree import CellRecord, Order
+from sim.convergence import Convergence
+from sim.inspect import books_of, owns, paths_of
+from sim.workload import (
+    CONFIRMED,
+    FAILED,
+    REFUSED,
+    RELEASED,
+    UNDER_WAY,
+    Placing,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from sim.engine import Node
+    from sim.world import SimWorld
+
+TREE_EVERY_US: Final = 1 * SECOND
+AUDIT_EVERY_US: Final = 10 * SECOND
+#: Messages under way, commits, sweeps: books may lag behind their callers by so much.
+GRACE_US: Final = 5 * SECOND
+#: A placement that is over is remembered so long: longer than any reservation of it can live.
+REMEMBER_US: Final = 180 * SECOND
+#: After the last fault everything must be right again within this.
+LIVENESS_US: Final = 60 * SECOND
+
+
+class Checkers:
+    """All checkers of one run."""
+
+    def __init__(self, world: SimWorld, workload: Workload) -> None:
+        self._world = world
+        self._workload = workload
+        self.convergence = Convergence(world)
+        #: (cell, electorate, term) -> node id of its one owner.
+        self._owners: dict[tuple[int, Order, int], int] = {}
+        #: Node index -> (boots, cell -> (order, electorate, term)) as last seen.
+        self._seen: dict[int, tuple[int, dict[int, tuple[Any, ...]]]] = {}
+        self.takeovers = 0
+
+    def start(self) -> None:
+        """Look from now on, again and again."""
+        self._converged()
+        self._tree()
+        self._audit_again()
+
+    def _converged(self) -> None:
+        engine = self._world.engine
+        pause_us = TREE_EVERY_US if self.convergence.look() else TREE_EVERY_US // 4
+        engine.at(engine.now + pause_us, self._converged)
+
+    def _tree(self) -> None:
+        engine = self._world.engine
+        for node in self._world.living():
+            self._look_at_paths(node)
+        engine.at(engine.now + TREE_EVERY_US, self._tree)
+
+    def _audit_again(self) -> None:
+        engine = self._world.engine
+        self.audit()
+        engine.at(engine.now + AUDIT_EVERY_US, self._audit_again)
+
+    # --- tree -------------------------------------------------------------------------------------
+
+    def _look_at_paths(self, node: Node) -> None:
+        """Compare what a peer holds with what it held, and owners with those of others."""
+        paths = paths_of(node)
+        boots = node.role.boots
+        before_boots, before = self._seen.get(node.index, (0, {}))
+        if before_boots != boots:
+            before = {}
+        now: dict[int, tuple[Any, ...]] = {}
+        for cell in paths.path:
+            owner = paths.owners.get(cell)
+            order = paths.records[cell].order
+            if owner is None:
+                now[cell] = (order, None)
+            else:
+                now[cell] = (order, (owner.electorate, owner.term))
+                self._claim(node, owner.cell, owner.electorate, owner.term, owner.contact.node_id)
+            held = before.get(cell)
+            if held is not None and held != now[cell]:
+                fell = held[0] > order
+                fell = fell or (held[1] is not None and (now[cell][1] or held[1]) < held[1])
+                if fell:
+                    detail = f"cell {cell}: from {held} to {now[cell]}"
+                    self._world.violation("order-fell", (node,), detail)
+        self._seen[node.index] = (boots, now)
+
+    def _claim(self, node: Node, cell: int, electorate: Order, term: int, owner: int) -> None:
+        key = (cell, electorate, term)
+        known = self._owners.get(key)
+        if known is None:
+            self._owners[key] = owner
+            self.takeovers += 1
+        elif known != owner:
+            by_id = self._world.engine.by_id
+            nodes = [by_id[i] for i in (known, owner) if i in by_id]
+            detail = f"cell {cell}, electorate {tuple(electorate)}, term {term}"
+            self._world.violation("two-owners", nodes, detail)
+
+    # --- books ------------------------------------------------------------------------------------
+
+    def audit(self) -> None:
+        """Audit the books of all living hosts at this one moment."""
+        confirmed: dict[str, Node] = {}
+        for node in self._world.hosts:
+            if node.alive:
+                self._audit_host(node, confirmed)
+        self._compare_promises(confirmed)
+
+    def _audit_host(self, node: Node, confirmed: dict[str, Node]) -> None:
+        books = books_of(node)
+        spec = books.spec
+        cpu = memory_mb = 0
+        for row in books.vms.values():
+            cpu += row.cpu
+            memory_mb += row.memory_mb
+        if books.reservations:
+            now = node.now
+            for held in books.reservations.values():
+                cpu += held.cpu
+                memory_mb += held.memory_mb
+                self._audit_reservation(node, held, now, confirmed)
+        violation = self._world.violation
+        if cpu > spec.cpu or memory_mb > spec.memory_mb:
+            detail = f"{cpu} of {spec.cpu} vCPUs, {memory_mb} of {spec.memory_mb} MB"
+            violation("overcommitted-host", (node,), detail)
+        if (cpu, memory_mb) != (books.cpu_used, books.memory_used_mb):
+            detail = f"{cpu}, {memory_mb} in rows; {books.cpu_used}, {books.memory_used_mb} in sums"
+            violation("books-do-not-add-up", (node,), detail)
+
+    def _audit_reservation(
+        self, node: Node, row: Any, now: int, confirmed: dict[str, Node]
+    ) -> None:
+        violation = self._world.violation
+        if row.expires_at:
+            if row.expires_at + GRACE_US < now:
+                late = (now - row.expires_at) // SECOND
+                violation("leaked-reservation", (node,), f"{row.key} expired {late} s ago")
+            return
+        other = confirmed.setdefault(row.key, node)
+        if other is not node:
+            violation("doubly-confirmed", (other, node), row.key)
+        placing = self._workload.open.get(row.key)
+        if placing is None:
+            violation("leaked-reservation", (node,), f"{row.key}: its caller is long gone")
+        elif placing.state in (RELEASED, REFUSED, FAILED) and self._settled(placing):
+            violation("leaked-reservation", (node,), f"{row.key}: given back, and yet confirmed")
+
+    def _settled(self, placing: Placing) -> bool:
+        return placing.changed_us + GRACE_US < self._world.engine.now
+
+    def _compare_promises(self, confirmed: dict[str, Node]) -> None:
+        """Find what callers were promised and books do not hold; forget what is over."""
+        world = self._world
+        now = world.engine.now
+        over = []
+        for key, placing in self._workload.open.items():
+            if placing.state == CONFIRMED:
+                if key not in confirmed and self._settled(placing):
+                    assert placing.placed is not None
+                    node = world.engine.by_id[placing.placed.host.node_id]
+                    if node.alive:
+                        world.violation("lost-reservation", (node,), key)
+            elif placing.changed_us + REMEMBER_US < now and placing.state not in UNDER_WAY:
+                over.append(key)
+        for key in over:
+            del self._workload.open[key]
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Look a last time, and judge what must have come right by now."""
+        world = self._world
+        self.audit()
+        self.convergence.look()
+        since_us = world.engine.now - world.last_fault_us
+        if since_us < LIVENESS_US:
+            return
+        if self.convergence.converged_us is None:
+            nodes, detail = self.convergence.why()
+            world.violation("not-converged", nodes, f"{since_us // SECOND} s after: {detail}")
+        for problem in self.convergence.tree_problems():
+            world.violation("tree-invalid", (), problem)
+        for record in self.convergence.records.values():
+            self._check_owner(record)
+
+    def _check_owner(self, record: CellRecord) -> None:
+        owners = [n for n in self._world.living() if owns(n, record.cell)]
+        if len(owners) != 1:
+            detail = f"cell {record.cell} of level {record.level} has {len(owners)} owners"
+            self._world.violation("owner-missing", owners, detail)

@@ -1,0 +1,178 @@
+"""Whether the peers agree with the written topology, and since when.
+
+The truth is what the coordinator holds.  A run has *converged* when every living peer holds the
+newest record of each cell from its leaf to the root, and the root's owner counts exactly the
+living hosts.  :attr:`Convergence.converged_us` is when that last became true; it is looked at each
+virtual second, and four times as often while it is not yet true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fabric.wire.codec import decode_record
+from fabric.wire.tree import CellRecord, Order, Topo
+from sim.inspect import owns, paths_of, summary_of
+
+if TYPE_CHECKING:
+    from sim.engine import Node
+    from sim.world import SimWorld
+
+
+class Convergence:
+    """Compares all peers with what is written."""
+
+    def __init__(self, world: SimWorld) -> None:
+        self._world = world
+        self._changes = -1
+        self.topo: Topo | None = None
+        self.records: dict[int, CellRecord] = {}
+        self._orders: dict[int, Order] = {}
+        self._home: dict[int, int] = {}
+        #: Since when the run is converged; ``None`` while it is not.
+        self.converged_us: int | None = None
+        self._why: tuple[Sequence[Node], str] = ((), "nothing was looked at")
+
+    def look(self) -> bool:
+        """Compare now. Returns whether the run is converged."""
+        self._load()
+        why = self._first_difference()
+        if why is not None:
+            self._why = why
+            self.converged_us = None
+        elif self.converged_us is None:
+            self.converged_us = self._world.engine.now
+        return why is None
+
+    def why(self) -> tuple[Sequence[Node], str]:
+        """Return what kept the last look from agreeing."""
+        return self._why
+
+    @property
+    def depth(self) -> int:
+        """Return the number of levels of the written tree."""
+        return max((r.level for r in self.records.values()), default=-1) + 1
+
+    def _load(self) -> None:
+        coordinator = self._world.coordinator
+        if coordinator.changes == self._changes:
+            return
+        self._changes = coordinator.changes
+        self.topo = None
+        self.records = {}
+        for record in coordinator.records():
+            if record.path == "topo":
+                self.topo = decode_record(Topo, record.value)
+            elif record.path.startswith("cell/"):
+                cell = decode_record(CellRecord, record.value)
+                self.records[cell.cell] = cell
+        self._orders = {cell: record.order for cell, record in self.records.items()}
+        self._home = {
+            contact.node_id: record.cell
+            for record in self.records.values()
+            if record.level == 0
+            for contact in (*record.members, *record.observers)
+        }
+
+    def _first_difference(self) -> tuple[Sequence[Node], str] | None:
+        if self.topo is None:
+            return (), "no topology is written"
+        orders, home = self._orders, self._home
+        root = self.topo.root
+        for node in self._world.living():
+            paths = paths_of(node)
+            if paths.leaf != home.get(node.node_id, 0) or not paths.leaf:
+                written = home.get(node.node_id, 0)
+                return (node,), f"is in cell {paths.leaf}, written is cell {written}"
+            path = paths.path
+            if path[-1] != root:
+                return (node,), f"its path ends at cell {path[-1]}, the root is {root}"
+            records = paths.records
+            for cell in path:
+                if records[cell].order != orders.get(cell):
+                    held = tuple(records[cell].order)
+                    return (node,), f"holds {held} of cell {cell}, written is {orders.get(cell)}"
+        return self._root_difference(root)
+
+    def _root_difference(self, root: int) -> tuple[Sequence[Node], str] | None:
+        living = sum(node.alive for node in self._world.hosts)
+        members = sum(len(r.members) for r in self.records.values() if r.level == 0)
+        if members != living:
+            return (), f"{living} hosts live, {members} are written"
+        owners = [node for node in self._world.living() if owns(node, root)]
+        if len(owners) != 1:
+            return owners, f"the root cell {root} has {len(owners)} owners"
+        summary = summary_of(owners[0], root)
+        if summary is None or summary.hosts != living or summary.expected != living:
+            said = None if summary is None else (summary.hosts, summary.expected)
+            return owners, f"{living} hosts live, the root says {said} (reporting, expected)"
+        return None
+
+    # --- the written tree itself ------------------------------------------------------------------
+
+    def tree_problems(self) -> list[str]:
+        """Return what is wrong with the written topology by itself."""
+        self._load()
+        records, topo = self.records, self.topo
+        if topo is None:
+            return ["no topology is written"]
+        problems = []
+        seen: dict[int, int] = {}
+        if topo.root not in records or records[topo.root].parent:
+            problems.append(f"root {topo.root} is no cell without parent")
+        for record in records.values():
+            problems += self._cell_problems(record, topo.root)
+            for member in record.members:
+                key = member.node_id if record.level == 0 else -member.node_id
+                if key in seen:
+                    problems.append(f"{abs(key)} is in cells {seen[key]} and {record.cell}")
+                seen[key] = record.cell
+        return problems
+
+    def _cell_problems(self, record: CellRecord, root: int) -> list[str]:
+        problems = []
+        records = self.records
+        settings = self._world.settings
+        cell = record.cell
+        low, high = (
+            (settings.leaf_min, settings.leaf_max)
+            if record.level == 0
+            else (settings.inner_min, settings.inner_max)
+        )
+        size = len(record.members)
+        if size > high or (cell != root and size < low):
+            problems.append(f"cell {cell} of level {record.level} has {size} members")
+        if cell != root:
+            parent = records.get(record.parent)
+            if parent is None:
+                problems.append(f"cell {cell} has no parent {record.parent}")
+            elif parent.level != record.level + 1:
+                problems.append(f"cell {cell} of level {record.level} is below {parent.level}")
+            elif cell not in [member.node_id for member in parent.members]:
+                problems.append(f"cell {record.parent} does not list its child {cell}")
+        if record.level:
+            problems += [
+                f"cell {cell} lists {m.node_id}, which is not below it"
+                for m in record.members
+                if m.node_id not in records or records[m.node_id].parent != cell
+            ]
+        if not record.seats:
+            problems.append(f"cell {cell} has no seats")
+        below = self._hosts_below(record)
+        problems += [
+            f"seat {s.address} of cell {cell} is no host of it"
+            for s in record.seats
+            if s.node_id not in below
+        ]
+        return problems
+
+    def _hosts_below(self, record: CellRecord) -> set[int]:
+        if record.level == 0:
+            return {member.node_id for member in record.members}
+        hosts: set[int] = set()
+        for member in record.members:
+            child = self.records.get(member.node_id)
+            if child is not None and child.level < record.level:
+                hosts |= self._hosts_below(child)
+        return hosts

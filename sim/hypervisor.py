@@ -1,0 +1,48 @@
+"""The hypervisors under the simulated hosts: the agent's simulated driver, with virtual latency.
+
+A hypervisor is not part of the peer: it lives on while the peer crashes and restarts, and calls
+that reached it are carried out although nobody waits for the answer any more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.driver import Inventory
+from agent.drivers.simulated import SimulatedHypervisor
+
+if TYPE_CHECKING:
+    from sim.engine import Engine, Node
+
+#: Creating, removing and switching a VM takes a real hypervisor about this long.
+MIN_US: Final = 50_000
+SPREAD_US: Final = 450_000
+#: Reading its inventory is quick.
+INVENTORY_US: Final = 5_000
+
+
+class Hypervisors:
+    """One hypervisor per host, made when first used."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._stream = engine.streams.stream("hypervisor")
+        self.by_node: dict[int, SimulatedHypervisor] = {}
+
+    def ask(self, node: Node, call: Any, token: int) -> None:
+        """Carry out ``call`` half-way through its time; answer at the end."""
+        engine = self._engine
+        hypervisor = self.by_node.get(node.index)
+        if hypervisor is None:
+            stream = engine.streams.stream("hypervisor", node.index)
+            hypervisor = self.by_node[node.index] = SimulatedHypervisor(stream)
+        quick = isinstance(call, Inventory)
+        half = (INVENTORY_US if quick else MIN_US + self._stream.below(SPREAD_US)) // 2
+        generation = node.generation
+
+        def arrive() -> None:
+            result, error = hypervisor.execute(call)
+            if node.generation == generation:
+                engine.drove(half, node, token, result, error)
+
+        engine.at(engine.now + half, arrive)

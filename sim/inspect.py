@@ -1,0 +1,47 @@
+"""How the simulator looks into a peer: the one place that knows where a peer keeps things.
+
+Checkers read; they never change anything, and nothing they see reaches a decision of a machine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fabric.peer.cells import Cells
+from fabric.tree.summary import Summary
+from fabric.tree.topology import PathStore
+
+if TYPE_CHECKING:
+    from agent.books import Books
+    from sim.engine import Node
+
+
+def cells_of(node: Node) -> Cells:
+    """Return the cells that the (living) node's peer takes part in."""
+    peer: Any = node.machine
+    cells: Cells = peer.cells
+    return cells
+
+
+def paths_of(node: Node) -> PathStore:
+    """Return what the peer holds of the topology."""
+    return cells_of(node).paths
+
+
+def books_of(node: Node) -> Books:
+    """Return the books of the host's agent."""
+    peer: Any = node.machine
+    books: Books = peer.books
+    return books
+
+
+def owns(node: Node, cell: int) -> bool:
+    """Tell whether the peer holds the lease of ``cell`` now."""
+    return cells_of(node).owns(cell, node.now)
+
+
+def summary_of(node: Node, cell: int) -> Summary | None:
+    """Return what the peer, as owner of ``cell``, says of all that is below it."""
+    cells = cells_of(node)
+    gossip = cells.gossip.get(cell)
+    return None if gossip is None else cells.cell_summary(gossip)

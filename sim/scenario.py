@@ -1,0 +1,253 @@
+"""What a run is to do: sizes, rates, faults. Checked before anything starts.
+
+A scenario comes from flags or from a TOML file; either way a bad value gives a
+:class:`~fabric.errors.ScenarioError` that names the field, the value and the reason, and for files
+the line.  A file looks like this; every key is optional::
+
+    hosts = 200
+    duration_s = 120
+    seed = 7
+    place_rate = 20
+    leaf_max = 8
+    leaf_min = 4
+
+    [[fault]]
+    kind = "cut"          # crash, cut, lossy, slow, outage, expire
+    at_s = 30
+    hosts = [0, 1, 2]
+    lasts_s = 20
+    one_way = true
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from fabric.errors import ScenarioError
+from fabric.units import SECOND
+from sim.faults import Crash, Cut, Expire, Fault, Lossy, Outage, Slow
+
+#: Beyond this a run would not end in a day nor fit into memory.
+MAX_HOSTS: Final = 1_000_000
+MAX_DURATION_S: Final = 86_400
+MAX_RATE: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run, fully described: the same scenario on the same commit gives the same trace hash."""
+
+    hosts: int = 100
+    duration_s: int = 60
+    seed: int = 1
+    #: Placements per virtual second.
+    place_rate: int = 0
+    #: Percent of the hosts that crash in each virtual minute.
+    kill: int = 0
+    #: Install a formed topology instead of forming it by joins.
+    preformed: bool = False
+    #: Peers beside the hosts that may become chairman.
+    candidates: int = 3
+    #: Hosts start evenly within this time; 0: chosen by the number of hosts.
+    start_s: int = 0
+    #: Encode and decode every message.
+    fidelity: bool = False
+    trace: bool = True
+    checkers: bool = True
+    #: Clocks differ from virtual time by up to this.
+    skew_ms: int = 50
+    loss_ppm: int = 0
+    duplicate_ppm: int = 0
+    #: Bounds of cells; 0: the fabric's defaults.
+    leaf_min: int = 0
+    leaf_max: int = 0
+    inner_min: int = 0
+    inner_max: int = 0
+    #: One probe round.
+    probe_ms: int = 1_000
+    vm_life_s: int = 60
+    faults: tuple[Fault, ...] = ()
+
+    def check(self, where: Callable[[str], str] = lambda field: "") -> Scenario:
+        """Return the scenario itself, or raise; ``where`` tells the place of a field in a file."""
+        for field, (low, high) in _BOUNDS.items():
+            value = getattr(self, field)
+            if not low <= value <= high:
+                _refuse(field, value, f"must be from {low} to {high}", where(field))
+        if self.kill and self.duration_s <= CALM_S:
+            reason = f"must be longer than the {CALM_S} s at the end that are free of kills"
+            _refuse("duration_s", self.duration_s, reason, where("duration_s"))
+        for fault in self.faults:
+            for host in _hosts_of(fault):
+                if not 0 <= host < self.hosts:
+                    reason = f"there are hosts 0 to {self.hosts - 1}"
+                    _refuse("fault.host", host, reason, where("fault.host"))
+        return self
+
+    @property
+    def start_us(self) -> int:
+        """How long hosts keep arriving: 1,000 a second, as when racks are powered on."""
+        return (self.start_s or max(1, self.hosts // 1000)) * SECOND
+
+
+#: Kills stop so long before the end, so that convergence can be seen.
+CALM_S: Final = 60
+
+_BOUNDS: Final[dict[str, tuple[int, int]]] = {
+    "hosts": (1, MAX_HOSTS),
+    "duration_s": (1, MAX_DURATION_S),
+    "seed": (0, (1 << 63) - 1),
+    "place_rate": (0, MAX_RATE),
+    "kill": (0, 100),
+    "candidates": (1, 9),
+    "start_s": (0, MAX_DURATION_S),
+    "skew_ms": (0, 60_000),
+    "loss_ppm": (0, 500_000),
+    "duplicate_ppm": (0, 500_000),
+    "leaf_min": (0, 128),
+    "leaf_max": (0, 128),
+    "inner_min": (0, 128),
+    "inner_max": (0, 128),
+    "probe_ms": (100, 60_000),
+    "vm_life_s": (1, MAX_DURATION_S),
+}
+
+
+def _refuse(field: str, value: object, reason: str, where: str = "") -> NoReturn:
+    raise ScenarioError(
+        f"{where}{field} {reason} (was {value!r:.80})",
+        {"field": field, "value": f"{value!r:.80}", "reason": reason},
+    )
+
+
+def _hosts_of(fault: Fault) -> tuple[int, ...]:
+    if isinstance(fault, Cut):
+        return fault.hosts
+    if isinstance(fault, (Crash, Slow)):
+        return (fault.host,)
+    return ()
+
+
+def read_int(field: str, text: str) -> int:
+    """Read a whole number given as text. Raises :class:`ScenarioError`."""
+    try:
+        return int(text)
+    except ValueError:
+        _refuse(field, text, "must be a whole number")
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+_KINDS: Final[dict[str, type[Any]]] = {
+    "crash": Crash,
+    "cut": Cut,
+    "lossy": Lossy,
+    "slow": Slow,
+    "outage": Outage,
+    "expire": Expire,
+}
+
+
+def load_scenario(path: str | Path, changes: Mapping[str, Any] | None = None) -> Scenario:
+    """Read a scenario file; ``changes`` (from flags) override it."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{path}: cannot be read ({error})", {"field": "scenario"}) from None
+    return parse_scenario(text, str(path), changes)
+
+
+def parse_scenario(text: str, name: str, changes: Mapping[str, Any] | None = None) -> Scenario:
+    """Read a scenario from TOML text; ``name`` stands in error messages."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{name}: no TOML ({error})", {"field": "scenario"}) from None
+    lines = _lines_of(text)
+
+    def where(field: str, nth: int = 0) -> str:
+        line = lines.get((field, nth))
+        return f"{name}:{line}: " if line else f"{name}: "
+
+    faults = table.pop("fault", [])
+    if not isinstance(faults, list):
+        _refuse("fault", faults, "must be written as [[fault]]", where("fault"))
+    values: dict[str, Any] = {}
+    known = {f.name: f for f in dataclasses.fields(Scenario) if f.name != "faults"}
+    for key, value in table.items():
+        if key not in known:
+            _refuse(key, value, f"is no key of a scenario ({', '.join(known)})", where(key))
+        values[key] = _typed(key, value, type(known[key].default), where(key))
+    values["faults"] = tuple([_read_fault(f, nth, where) for nth, f in enumerate(faults)])
+    values.update(changes or {})
+    return Scenario(**values).check(where)
+
+
+def _typed(key: str, value: Any, kind: type, where: str) -> Any:
+    if type(value) is not kind:
+        names = {int: "a whole number", bool: "true or false", tuple: "a list of whole numbers"}
+        _refuse(key, value, f"must be {names[kind]}", where)
+    return value
+
+
+def _read_fault(entry: dict[str, Any], nth: int, of: Callable[[str, int], str]) -> Fault:
+    def where(key: str) -> str:
+        return of("fault." + key, nth)
+
+    kind = entry.get("kind")
+    cls = _KINDS.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        _refuse("fault.kind", kind, f"must be one of {', '.join(_KINDS)}", where("kind"))
+    values: dict[str, Any] = {}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key, value in entry.items():
+        if key == "kind":
+            continue
+        # people write seconds, the engine has microseconds
+        field = key[:-2] + "_us" if key.endswith("_s") else key
+        if field not in fields:
+            _refuse("fault." + key, value, f"is no key of a {kind} fault", where(key))
+        values[field] = _fault_value(key, value, str(fields[field].type), where(key))
+    for name, declared in fields.items():
+        if name not in values and declared.default is dataclasses.MISSING:
+            shown = name[:-3] + "_s" if name.endswith("_us") else name
+            _refuse("fault." + shown, None, f"is missing in a {kind} fault", where("kind"))
+    fault: Fault = cls(**values)
+    return fault
+
+
+def _fault_value(key: str, value: Any, annotation: str, where: str) -> Any:
+    if key.endswith("_s"):
+        if type(value) not in (int, float) or not 0 <= value <= MAX_DURATION_S:
+            _refuse("fault." + key, value, f"must be seconds from 0 to {MAX_DURATION_S}", where)
+        return round(value * SECOND)
+    if annotation.startswith("tuple"):
+        if type(value) is not list or not all(type(i) is int for i in value):
+            _refuse("fault." + key, value, "must be a list of whole numbers", where)
+        return tuple(value)
+    if annotation == "bool":
+        return _typed("fault." + key, value, bool, where)
+    if type(value) is not int or value < 0:
+        _refuse("fault." + key, value, "must be a whole number, not negative", where)
+    return value
+
+
+def _lines_of(text: str) -> dict[tuple[str, int], int]:
+    """Return the line of each key: ``(key, 0)``, and ``("fault.key", n)`` in the n-th fault."""
+    lines: dict[tuple[str, int], int] = {}
+    prefix, nth = "", -1
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.match(r"\s*\[\[\s*fault\s*\]\]", line):
+            prefix, nth = "fault.", nth + 1
+            lines.setdefault(("fault", 0), number)
+        else:
+            key = re.match(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*=""", line)
+            if key:
+                lines.setdefault((prefix + key[1], max(nth, 0)), number)
+    return lines

@@ -1,0 +1,221 @@
+"""What users do: place VMs at a rate, confirm them, let them live a while, release them.
+
+Each placement goes through the front door of a random living host (a ``LocalCall`` with
+``PlaceAsk``), as a worker would do it.  The workload remembers what it was promised, so that the
+checkers can compare that with what the books hold.  Times and sizes of placement n come from a
+stream of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from fabric.errors import FabricError, Unavailable
+from fabric.placement.request import Placed, PlacementRequest
+from fabric.units import SECOND
+from fabric.wire.common import Done
+from fabric.wire.placement import ConfirmAsk, PlaceAsk, Refusal, ReleaseAsk
+
+if TYPE_CHECKING:
+    from sim.engine import Node
+    from sim.world import SimWorld
+
+#: Flavors: vCPUs, memory, disk.
+FLAVORS: Final = ((1, 1024, 10_240), (1, 2048, 20_480), (2, 4096, 40_960), (4, 8192, 81_920))
+#: How long a caller waits for a placement.
+TIMEOUT_US: Final = 10 * SECOND
+#: A release that found nobody is tried again after so long.
+RETRY_US: Final = 5 * SECOND
+
+# states of one placement
+ASKED, PLACED, CONFIRMED, RELEASING, RELEASED, REFUSED, FAILED, DOUBTFUL = range(8)
+#: States in which a host may hold room for the placement and somebody still minds it.
+UNDER_WAY: Final = frozenset({PLACED, CONFIRMED, RELEASING, DOUBTFUL})
+
+
+class Placing:
+    """One placement, as its caller sees it."""
+
+    __slots__ = ("changed_us", "key", "number", "placed", "state")
+
+    def __init__(self, number: int, key: str) -> None:
+        self.number = number
+        self.key = key
+        self.state = ASKED
+        self.placed: Placed | None = None
+        #: When the state was entered.
+        self.changed_us = 0
+
+
+class Workload:
+    """Places at a steady rate from the time the fabric first has a tree."""
+
+    def __init__(self, world: SimWorld, rate: int, life_us: int) -> None:
+        self._world = world
+        self._engine = world.engine
+        self._entries = world.engine.streams.stream("workload-entries")
+        self._life_us = life_us
+        self._rate = rate
+        self._next = 0
+        #: Placements that the checkers still want to know of, by key.
+        self.open: dict[str, Placing] = {}
+        self.placed = 0
+        self.refused = 0
+        self.unavailable = 0
+        self.unanswered = 0
+        #: Asked for before the fabric had formed; not counted among the others.
+        self.latency_us: list[int] = []
+        self.stopped = False
+
+    def start(self) -> None:
+        """Begin placing now."""
+        if self._rate:
+            self._tick()
+
+    def _tick(self) -> None:
+        """Issue what is due in this millisecond-or-more and come again."""
+        if self.stopped:
+            return
+        engine = self._engine
+        number = self._next
+        self._next += 1
+        self._place(number)
+        engine.at(self._begin_us + self._next * SECOND // self._rate, self._tick)
+
+    @property
+    def _begin_us(self) -> int:
+        return self._world.placing_since_us
+
+    def _place(self, number: int) -> None:
+        engine = self._engine
+        stream = engine.streams.stream("placement", number)
+        cpu, memory_mb, disk_mb = FLAVORS[stream.below(len(FLAVORS))]
+        key = f"p{number}"
+        placing = Placing(number, key)
+        request = PlacementRequest(key, f"vm{number}", cpu, memory_mb, disk_mb)
+        entry = self._entry()
+        if entry is None:
+            self.unavailable += 1
+            return
+        self.open[key] = placing
+        placing.changed_us = engine.now
+        self._ask(
+            entry,
+            PlaceAsk(request, TIMEOUT_US // 1000),
+            lambda answer: self._answered(placing, answer),
+            lambda: self._nobody(placing),
+        )
+
+    def _entry(self) -> Node | None:
+        """Return a living host, at random."""
+        hosts = self._world.hosts
+        for _ in range(20):
+            node = hosts[self._entries.below(len(hosts))]
+            if node.alive:
+                return node
+        return None
+
+    def _ask(
+        self, entry: Node, body: Any, done: Callable[[Any], None], nobody: Callable[[], None]
+    ) -> None:
+        """Call ``entry``; ``nobody`` is called instead of ``done`` if no reply comes in time."""
+        engine = self._engine
+        answered = False
+
+        def reply(answer: Any) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                done(answer)
+
+        call_id = engine.call(entry, body, reply)
+
+        def give_up() -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                engine.calls.pop(call_id, None)
+                nobody()
+
+        engine.at(engine.now + TIMEOUT_US + SECOND, give_up)
+
+    # --- what comes back --------------------------------------------------------------------------
+
+    def _set(self, placing: Placing, state: int) -> None:
+        placing.state = state
+        placing.changed_us = self._engine.now
+
+    def _answered(self, placing: Placing, answer: Any) -> None:
+        if isinstance(answer, Placed):
+            placing.placed = answer
+            self._set(placing, PLACED)
+            self.latency_us.append(self._engine.now - placing.changed_us)
+            self._confirm(placing)
+        elif isinstance(answer, Refusal):
+            self.refused += 1
+            self._set(placing, REFUSED)
+        elif isinstance(answer, Unavailable):
+            self.unavailable += 1
+            self._set(placing, FAILED)
+        else:
+            self._world.violation("placement-answer", (), f"{placing.key}: {answer!r:.200}")
+            self._set(placing, FAILED)
+
+    def _nobody(self, placing: Placing) -> None:
+        """The entry died with our call, or never answered: the reservation, if any, expires."""
+        self.unanswered += 1
+        self._set(placing, FAILED)
+
+    def _confirm(self, placing: Placing) -> None:
+        assert placing.placed is not None
+        entry = self._entry()
+        if entry is None:
+            self._doubt(placing)
+            return
+        self._ask(
+            entry,
+            ConfirmAsk(placing.placed, TIMEOUT_US // 1000),
+            lambda answer: self._confirmed(placing, answer),
+            lambda: self._doubt(placing),
+        )
+
+    def _confirmed(self, placing: Placing, answer: Any) -> None:
+        if isinstance(answer, Done):
+            self.placed += 1
+            self._set(placing, CONFIRMED)
+            engine = self._engine
+            engine.at(engine.now + self._life_us, lambda: self._release(placing))
+        elif isinstance(answer, FabricError):
+            self._doubt(placing)
+        else:
+            self._world.violation("confirm-answer", (), f"{placing.key}: {answer!r:.200}")
+
+    def _doubt(self, placing: Placing) -> None:
+        """It may be confirmed or not: give it back until somebody says that it is gone."""
+        self.unavailable += 1
+        self._set(placing, DOUBTFUL)
+        self._release(placing)
+
+    def _release(self, placing: Placing) -> None:
+        assert placing.placed is not None
+        engine = self._engine
+        if placing.state == CONFIRMED:
+            self._set(placing, RELEASING)
+        entry = self._entry()
+
+        def again() -> None:
+            engine.at(engine.now + RETRY_US, lambda: self._release(placing))
+
+        if entry is None:
+            again()
+            return
+        self._ask(
+            entry,
+            ReleaseAsk(placing.placed, TIMEOUT_US // 1000),
+            lambda answer: self._released(placing) if isinstance(answer, Done) else again(),
+            again,
+        )
+
+    def _released(self, placing: Placing) -> None:
+        self._set(placing, RELEASED)

@@ -1,0 +1,180 @@
+"""One simulated fabric: hosts, candidates, coordinator, hypervisors, and how peers are made.
+
+Each host is a whole peer with its agent's books; candidates are peers without an agent that may
+become chairman.  Everything is keyed by the seed: ids, clocks, capacities, arrival times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agent.host import HostSpec, simulated_host
+from fabric.errors import ConfigError, ScenarioError
+from fabric.machine import Contact
+from fabric.peer.compose import Peer
+from fabric.settings import Settings
+from fabric.units import MS, SECOND
+from sim.coordinator import VirtualCoordinator
+from sim.engine import Engine, Node, Process
+from sim.faults import Fault, kill_plan, schedule
+from sim.hypervisor import Hypervisors
+from sim.network import Network
+from sim.scenario import CALM_S, Scenario
+from sim.trace import Trace
+
+#: Sizes of hosts: vCPUs, memory. A mix, so that best fits differ.
+SIZES: Final = ((16, 65_536), (32, 131_072), (64, 262_144))
+DATASTORE_MB: Final = 2_000_000
+#: Hosts begin to arrive when the first candidate has had time to create the topology.
+FIRST_HOST_US: Final = 500 * MS
+
+
+@dataclass(slots=True)
+class Violation:
+    """Something that must never be, or that should have happened and did not."""
+
+    invariant: str
+    at_s: float
+    nodes: tuple[str, ...]
+    detail: str
+
+
+@dataclass(slots=True)
+class Role:
+    """What a node is in this fabric."""
+
+    name: str
+    host: int  # its number among the hosts, -1: not a host
+    candidate: int  # its number among the candidates, -1: none
+    spec: HostSpec | None
+    boots: int = 0
+
+
+class SimWorld:
+    """Builds the nodes of a scenario and starts them; faults and checkers act on it."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        network = Network(loss_ppm=scenario.loss_ppm, duplicate_ppm=scenario.duplicate_ppm)
+        trace = Trace(enabled=scenario.trace)
+        self.engine = Engine(scenario.seed, network, trace, scenario.fidelity)
+        self.coordinator = VirtualCoordinator(self.engine)
+        self.engine.coordinator = self.coordinator
+        self.engine.hypervisor = Hypervisors(self.engine)
+        self.engine.on_violation = self._node_violation
+        self.violations: list[Violation] = []
+        #: All hosts by number, and the candidates.
+        self.hosts: list[Node] = []
+        self.candidates: list[Node] = []
+        self.settings = peer_settings(scenario)
+        #: Virtual time of the last fault that began or ended; the start counts as one.
+        self.last_fault_us = 0
+        self.placing_since_us = 0
+        self.plan: list[Fault] = []
+        self.faults_begun = 0
+        self._build()
+
+    def _build(self) -> None:
+        scenario, engine = self.scenario, self.engine
+        specs = [
+            simulated_host(cpu, memory_mb, {"local": DATASTORE_MB}) for cpu, memory_mb in SIZES
+        ]
+        for number in range(scenario.candidates):
+            role = Role(f"candidate-{number}", -1, number, None)
+            self.candidates.append(self._add(role))
+        for number in range(scenario.hosts):
+            spec = specs[engine.streams.number("size", number) % len(specs)]
+            self.hosts.append(self._add(Role(f"host-{number}", number, -1, spec)))
+
+    def _add(self, role: Role) -> Node:
+        streams = self.engine.streams
+        node_id = streams.number("node-id", role.name) | 1
+        skew_us = self.scenario.skew_ms * MS
+        skew = streams.number("clock", role.name) % (2 * skew_us + 1) - skew_us
+        node = self.engine.add_node(Contact(node_id, f"sim://{role.name}"), skew)
+        node.role = role
+        return node
+
+    # --- starting ---------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Schedule all arrivals and faults."""
+        scenario, engine = self.scenario, self.engine
+        for node in self.candidates:
+            engine.at(node.role.candidate * 100 * MS, lambda node=node: self.restart(node))  # type: ignore[misc]
+        for node in self.hosts:
+            arrival = engine.streams.number("arrival", node.role.host) % scenario.start_us
+            engine.at(FIRST_HOST_US + arrival, lambda node=node: self.restart(node))  # type: ignore[misc]
+        self.last_fault_us = FIRST_HOST_US + scenario.start_us
+        until = (scenario.duration_s - CALM_S) * SECOND
+        kills = kill_plan(engine.streams, scenario.hosts, scenario.kill, self.last_fault_us, until)
+        self.plan = [*scenario.faults, *kills]
+        schedule(self.plan, self)
+
+    def restart(self, node: Node) -> None:
+        """Start a node's process, for the first time or on what its disk holds."""
+        node.start(lambda: self.make_peer(node))
+
+    def make_peer(self, node: Node) -> Process:
+        """Build the peer of ``node`` as its process would at its start."""
+        role: Role = node.role
+        streams = self.engine.streams
+        role.boots += 1
+        boot = f"{role.name}/{role.boots}"
+        first = role.candidate == 0 and role.boots == 1
+        others = tuple([c.address for c in self.candidates if c is not node])
+        peer: Process = Peer(
+            self.settings,
+            node.contact,
+            streams.number("boot", boot) | 1,
+            streams.stream("peer", boot),
+            books=role.spec.books(node.contact) if role.spec is not None else None,
+            candidate=role.candidate >= 0,
+            join=() if first else others,
+            create=first,
+            stored=node.disk.stored(),
+        )
+        return peer
+
+    # --- what faults and checkers use -------------------------------------------------------------
+
+    def host(self, index: int) -> Node:
+        """Return the node of host ``index``."""
+        return self.hosts[index]
+
+    def fault_over(self) -> None:
+        """Note that something broke or came back now."""
+        self.last_fault_us = self.engine.now
+
+    def fault_begins(self) -> None:
+        """Count a fault; what it breaks is broken from now on."""
+        self.faults_begun += 1
+        self.fault_over()
+
+    def living(self) -> list[Node]:
+        """Return all nodes that run, candidates first."""
+        return [node for node in (*self.candidates, *self.hosts) if node.alive]
+
+    def violation(self, invariant: str, nodes: Sequence[Node], detail: str) -> None:
+        """Note that ``invariant`` does not hold."""
+        names = tuple(node.role.name for node in nodes)
+        at_s = self.engine.now / SECOND
+        self.violations.append(Violation(invariant, at_s, names, detail))
+
+    def _node_violation(self, invariant: str, nodes: Sequence[Node], detail: str) -> None:
+        self.violation(invariant, nodes, detail)
+
+
+def peer_settings(scenario: Scenario) -> Settings:
+    """Return the settings that all peers of the run share. Raises ``ScenarioError``."""
+    changes: dict[str, Any] = {"probe_us": scenario.probe_ms * MS}
+    for name in ("leaf_min", "leaf_max", "inner_min", "inner_max"):
+        value = getattr(scenario, name)
+        if value:
+            changes[name] = value
+    try:
+        return Settings(**changes)
+    except ConfigError as error:
+        raise ScenarioError(error.message, error.data) from None
