@@ -1,8 +1,8 @@
-"""The virtual coordinator: what ZooKeeper or the embedded one does, in virtual time.
+"""The virtual coordinator: the rule book of the embedded one, in virtual time, with faults.
 
-It answers the requests of ``fabric.coordination.interface``: the chair lease with rising epochs,
-versioned records, and transactions that check both.  A request is carried out half-way between
-question and answer, so one whose asker dies in between may well have happened.
+A request takes a while to arrive, is carried out, and its answer takes a while back; so one whose
+asker dies in between may well have happened.  Each asker is answered in the order in which it
+asked.
 
 Faults: an *outage* (questions are answered :class:`Lost` after a while and not carried out),
 *lost answers* (carried out, and yet answered ``Lost``), expiry of the chair lease, emptying, and
@@ -11,24 +11,20 @@ restoring an old copy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fabric.coordination.interface import (
-    Campaign,
-    Chair,
     Commit,
-    CommitRefused,
     Committed,
     CoordinatorAnswer,
     CoordinatorRequest,
-    Epoch,
     Load,
     Loaded,
     Lost,
     Record,
-    Resign,
-    Resigned,
 )
+from fabric.coordination.rules import carry_out, chair_of, create, end_chair
 
 if TYPE_CHECKING:
     from sim.engine import Engine, Node
@@ -40,7 +36,20 @@ HALF_SPREAD_US: Final = 3_000
 LOST_AFTER_US: Final = 2_000_000
 
 #: What :meth:`VirtualCoordinator.copy` returns and :meth:`VirtualCoordinator.restore` takes.
-Copy = dict[str, Record]
+Copy: TypeAlias = dict[bytes, bytes]
+
+
+class _Rows(dict[bytes, bytes]):
+    """A dictionary as the rule book's table."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self[key] = value
+
+    def delete(self, key: bytes) -> None:
+        self.pop(key, None)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted(row for row in self.items() if row[0].startswith(prefix)))
 
 
 class VirtualCoordinator:
@@ -49,19 +58,16 @@ class VirtualCoordinator:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._stream = engine.streams.stream("coordinator")
-        self.coordinator_id = engine.streams.number("coordinator-id") | 1
-        self.generation = 1
-        self._leases = 0
-        self._epoch = Epoch(0, 0)
-        self._holder = 0
-        self._expires_us = -1
-        self._records: dict[str, Record] = {}
+        self._rows = _Rows()
+        create(self._rows, engine.streams.number("coordinator-id") | 1)
+        self._arrival: dict[int, int] = {}
         #: No question is answered while this is on.
         self.down = False
         #: Carried out, but the asker learns nothing: so many of the next requests.
         self.lose_answers = 0
         self.requests = 0
-        self.commits = 0
+        #: Rises whenever a record changes.
+        self.changes = 0
 
     # --- the engine's side ------------------------------------------------------------------------
 
@@ -78,80 +84,50 @@ class VirtualCoordinator:
                 answer: CoordinatorAnswer = Lost("outage")
                 delay = LOST_AFTER_US
             else:
-                answer = self.carry_out(request)
-                delay = back
+                answer, delay = self.carry_out(request), back
                 if self.lose_answers:
                     self.lose_answers -= 1
                     answer, delay = Lost("answer lost"), LOST_AFTER_US
             if node.generation == generation:
-                engine.answer(delay, node, token, answer)
+                done = max(engine.now + delay, self._arrival.get(node.index, 0))
+                self._arrival[node.index] = done
+                engine.answer(done - engine.now, node, token, answer)
 
-        engine.at(engine.now + there, arrive)
+        arrival = max(engine.now + there, self._arrival.get(-node.index, 0))
+        self._arrival[-node.index] = arrival
+        engine.at(arrival, arrive)
 
     def carry_out(self, request: CoordinatorRequest) -> CoordinatorAnswer:
         """Do what ``request`` says, now."""
-        if isinstance(request, Campaign):
-            return self._campaign(request)
-        if isinstance(request, Resign):
-            if self._holds(request.epoch):
-                self._expires_us = -1
-                self._holder = 0
-            return Resigned()
-        if isinstance(request, Load):
-            return Loaded(tuple(self._records.values()), self.coordinator_id)
-        if isinstance(request, Commit):
-            return self._commit(request)
-        raise TypeError(f"no coordinator request: {type(request).__name__}")
-
-    def _holds(self, epoch: Epoch) -> bool:
-        return epoch == self._epoch and self._engine.now < self._expires_us
-
-    def _campaign(self, request: Campaign) -> Chair:
-        now = self._engine.now
-        if now >= self._expires_us:
-            self._leases += 1
-            self._epoch = Epoch(self.generation, self._leases)
-            self._holder = request.node_id
-        held = self._holder == request.node_id
-        if held:
-            self._expires_us = now + request.lease_us
-        return Chair(held, self._holder, self._epoch, self.coordinator_id)
-
-    def _commit(self, request: Commit) -> Committed | CommitRefused:
-        if not self._holds(request.epoch):
-            return CommitRefused("lease")
-        records = self._records
-        for put in request.puts:
-            record = records.get(put.path)
-            if put.version != (0 if record is None else record.version):
-                return CommitRefused("version")
-        versions = []
-        for put in request.puts:
-            if put.value is None:
-                records.pop(put.path, None)
-                versions.append(0)
-            else:
-                records[put.path] = Record(put.path, put.version + 1, put.value)
-                versions.append(put.version + 1)
-        self.commits += 1
-        return Committed(tuple(versions))
+        answer = carry_out(self._rows, request, self._engine.now, "")
+        if isinstance(request, Commit) and isinstance(answer, Committed):
+            self.changes += 1
+        return answer
 
     # --- what faults and checkers do --------------------------------------------------------------
 
     @property
     def chairman(self) -> int:
-        """Return the node id of the chair's holder, 0 if the lease ran out."""
-        return self._holder if self._engine.now < self._expires_us else 0
+        """Return the node id of the chair's holder, 0 if nobody holds it."""
+        return chair_of(self._rows, self._engine.now, "")
+
+    def records(self) -> tuple[Record, ...]:
+        """Return all records as they are now."""
+        loaded = self.carry_out(Load())
+        assert isinstance(loaded, Loaded)
+        return loaded.records
 
     def expire(self) -> None:
         """End the chair lease, as when the holder's session expires."""
-        self._expires_us = -1
+        end_chair(self._rows)
 
     def copy(self) -> Copy:
-        """Return all records as they are now."""
-        return dict(self._records)
+        """Return everything that is stored now."""
+        return dict(self._rows)
 
     def restore(self, copy: Copy) -> None:
-        """Put an old copy (or nothing) in the place of all records."""
-        self._records = dict(copy)
+        """Put an old copy in the place of everything."""
+        self._rows.clear()
+        self._rows.update(copy)
         self.expire()
+        self.changes += 1

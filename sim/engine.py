@@ -17,7 +17,7 @@ How it works
 * **Clocks** differ: each node sees virtual time plus its own offset.
 * Every delivered event and every output goes into the trace hash (``sim.trace``).
 
-A machine that raises is a finding: its node dies for good, and the run goes on.
+A machine that raises is a finding; as under the real driver, it gets its next event all the same.
 """
 
 from __future__ import annotations
@@ -313,6 +313,12 @@ class Engine:
         self.by_id[contact.node_id] = node
         return node
 
+    def rename(self, node: Node, node_id: int) -> None:
+        """Give a node that does not run another id; its address stays."""
+        node.node_id = node_id
+        node.contact = Contact(node_id, node.address)
+        self.by_id[node_id] = node
+
     # --- the queue --------------------------------------------------------------------------------
 
     def put(self, tick: int, entry: Entry) -> None:
@@ -361,7 +367,8 @@ class Engine:
             f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno} {f.name}" for f in frames[-4:]
         )
         what = getattr(event, "message", event).__class__.__name__
-        node.crash()
+        if event == "start":
+            node.crash()
         detail = f"{type(error).__name__} on {what}: {error!s:.200} ({where})"
         self.on_violation("machine-raised", (node,), detail)
 

@@ -35,8 +35,14 @@ class World(Protocol):
     def restart(self, node: Node) -> None:
         """Start a crashed node on what its disk holds."""
 
+    def wipe(self, node: Node) -> None:
+        """Give a crashed node an empty disk."""
+
     def fault_over(self) -> None:
-        """A fault ended now: convergence is measured from the last of these."""
+        """Something broke or came back now: convergence is measured from the last of these."""
+
+    def fault_begins(self) -> None:
+        """One more fault is on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class Crash:
             return  # it is down already: two crashes of one host overlap
         node.crash()
         if self.wipe:
-            node.disk.wipe()
+            world.wipe(node)
         world.fault_over()
 
         def restart() -> None:
@@ -191,4 +197,9 @@ def kill_plan(
 def schedule(plan: list[Fault], world: World) -> None:
     """Put all faults of ``plan`` into the queue."""
     for fault in plan:
-        world.engine.at(fault.at_us, lambda fault=fault: fault.begin(world))  # type: ignore[misc]
+        world.engine.at(fault.at_us, lambda fault=fault: _begin(fault, world))  # type: ignore[misc]
+
+
+def _begin(fault: Fault, world: World) -> None:
+    world.fault_begins()
+    fault.begin(world)

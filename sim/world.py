@@ -49,7 +49,10 @@ class Role:
     host: int  # its number among the hosts, -1: not a host
     candidate: int  # its number among the candidates, -1: none
     spec: HostSpec | None
+    #: Starts on this data directory, as its storage counts them.
     boots: int = 0
+    #: Data directories so far: a wiped node comes back as somebody else.
+    lives: int = 1
 
 
 class SimWorld:
@@ -122,13 +125,13 @@ class SimWorld:
         role: Role = node.role
         streams = self.engine.streams
         role.boots += 1
-        boot = f"{role.name}/{role.boots}"
-        first = role.candidate == 0 and role.boots == 1
+        boot = f"{role.name}/{role.lives}/{role.boots}"
+        first = role.candidate == 0 and (role.lives, role.boots) == (1, 1)
         others = tuple([c.address for c in self.candidates if c is not node])
         peer: Process = Peer(
             self.settings,
             node.contact,
-            streams.number("boot", boot) | 1,
+            role.boots,
             streams.stream("peer", boot),
             books=role.spec.books(node.contact) if role.spec is not None else None,
             candidate=role.candidate >= 0,
@@ -143,6 +146,14 @@ class SimWorld:
     def host(self, index: int) -> Node:
         """Return the node of host ``index``."""
         return self.hosts[index]
+
+    def wipe(self, node: Node) -> None:
+        """Replace the disk of a crashed node: it comes back under a new id at its old address."""
+        role: Role = node.role
+        role.lives += 1
+        role.boots = 0
+        node.disk.wipe()
+        self.engine.rename(node, self.engine.streams.number("node-id", f"{role.name}/{role.lives}"))
 
     def fault_over(self) -> None:
         """Note that something broke or came back now."""

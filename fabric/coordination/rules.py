@@ -79,6 +79,17 @@ def only_reads(table: Table, request: CoordinatorRequest, now: int, boot: str) -
     return chair is not None and chair.node_id != request.node_id
 
 
+def chair_of(table: Table, now: int, boot: str) -> int:
+    """Return the node id of the chair's holder, 0 if nobody holds it."""
+    chair = _holder(table, now, boot)
+    return 0 if chair is None else chair.node_id
+
+
+def end_chair(table: Table) -> None:
+    """Take the chair from whoever holds it, as when a session expires."""
+    table.delete(_CHAIR)
+
+
 def carry_out(table: Table, request: CoordinatorRequest, now: int, boot: str) -> CoordinatorAnswer:
     """Do what ``request`` says. ``now`` is in microseconds of the clock that ``boot`` names."""
     if isinstance(request, Campaign):

@@ -45,7 +45,13 @@ class Toys:
         stored = node.disk.stored()
         node.start(lambda: ToyPeer(node.contact, others, stream, stored))
 
+    def wipe(self, node: Node) -> None:
+        node.disk.wipe()
+
     def fault_over(self) -> None:
+        pass
+
+    def fault_begins(self) -> None:
         pass
 
 
