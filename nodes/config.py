@@ -26,6 +26,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from fabric.errors import ConfigError
 from fabric.limits import MAX_ADDRESS, MAX_CELL_MEMBERS, MAX_HOST_CPU, MAX_HOST_MB
+from fabric.settings import Settings
 
 ENV_PREFIX: Final = "FABRIC_"
 #: A configuration file is read whole; nobody writes one of this size by hand.
@@ -78,6 +79,8 @@ def default_data_dir() -> str:
     return os.path.join(base, "fabric")
 
 
+_DEFAULTS: Final = Settings()
+
 _TABLE: Final = (
     Setting("listen", Kind.ADDRESS, "address to bind; port 0 takes a free one",
             "tcp://127.0.0.1:0", metavar="ADDRESS"),
@@ -90,13 +93,16 @@ _TABLE: Final = (
     Setting("host", Kind.TEXT, "be a host, with this hypervisor driver", choices=("sim",),
             metavar="DRIVER"),
     Setting("candidate", Kind.FLAG, "stand for chairman (the one writer of the topology)", False),
-    Setting("leaf_min", Kind.INT, "a leaf cell with fewer hosts merges with a neighbour", 12,
+    Setting("leaf_min", Kind.INT, "a leaf cell with fewer hosts merges with a neighbour",
+            _DEFAULTS.leaf_min,
             low=1, high=MAX_CELL_MEMBERS // 2, metavar="N"),
-    Setting("leaf_max", Kind.INT, "a leaf cell with more hosts splits", 32, low=2,
+    Setting("leaf_max", Kind.INT, "a leaf cell with more hosts splits", _DEFAULTS.leaf_max, low=2,
             high=MAX_CELL_MEMBERS, metavar="N"),
-    Setting("inner_min", Kind.INT, "the same for inner cells: fewest child cells", 12,
+    Setting("inner_min", Kind.INT, "the same for inner cells: fewest child cells",
+            _DEFAULTS.inner_min,
             low=1, high=MAX_CELL_MEMBERS // 2, metavar="N"),
-    Setting("inner_max", Kind.INT, "the same for inner cells: most child cells", 32, low=2,
+    Setting("inner_max", Kind.INT, "the same for inner cells: most child cells",
+            _DEFAULTS.inner_max, low=2,
             high=MAX_CELL_MEMBERS, metavar="N"),
     Setting("cpu", Kind.INT, "vCPUs of the simulated host", 16, low=1, high=MAX_HOST_CPU,
             metavar="N"),

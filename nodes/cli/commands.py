@@ -118,7 +118,7 @@ COMMANDS: Final = (
         settings=_ASK, examples=(("fabric tree --data-dir p1", "asks the peer recorded in p1"),),
     ),
     Command(
-        "place", "reserve room for a VM on the best host", "nodes.cli.ask:place", settings=_ASK,
+        "place", "reserve room for a VM on the best host", "nodes.cli.place:place", settings=_ASK,
         arguments=(
             Setting("cpu", Kind.INT, "vCPUs", 1, low=1, high=MAX_HOST_CPU, metavar="N"),
             Setting("memory_mb", Kind.INT, "memory", 1024, low=1, high=MAX_HOST_MB, metavar="MB"),
@@ -135,7 +135,7 @@ COMMANDS: Final = (
         examples=(("fabric place --cpu 2 --memory-mb 4096 --confirm", ""),),
     ),
     Command(
-        "release", "give a reservation back", "nodes.cli.ask:release", settings=_ASK,
+        "release", "give a reservation back", "nodes.cli.place:release", settings=_ASK,
         arguments=(
             Setting("placement", Kind.TEXT, "the placement, as `fabric place` printed it",
                     metavar="PLACEMENT"),

@@ -104,10 +104,11 @@ class Fleet:
         await self._spawn(child)
         return child
 
-    async def restart(self, name: str) -> Child:
-        """Start a child that died again, with the same words: on its own directory."""
+    async def restart(self, name: str, more: Sequence[str] = ()) -> Child:
+        """Start a child that died again, on its own directory: the same words, and ``more``."""
         child = self.children[name]
         await child.ended()
+        child.words = (*child.words, *more)
         child.said, child.drain, child.expected_to_die = {}, None, False
         await self._spawn(child)
         return child
