@@ -43,6 +43,7 @@ from fabric.machine import (
     Sink,
     Write,
 )
+from fabric.placement.host import HostDriver
 from fabric.runtime.asking import Asker
 from fabric.runtime.clock import Clock
 from fabric.storage.interface import Storage
@@ -71,12 +72,6 @@ class Coordinator(Protocol):
     async def close(self) -> None: ...
 
 
-class HypervisorDriver(Protocol):
-    """The edge to a hypervisor. Raises ``FabricError`` when the call failed."""
-
-    async def execute(self, call: Any) -> Any: ...
-
-
 class Runtime:
     """Runs ``machine`` on the running loop. It is the machine's sink."""
 
@@ -87,7 +82,7 @@ class Runtime:
         counters: Counters,
         *,
         coordinator: Coordinator | None = None,
-        driver: HypervisorDriver | None = None,
+        driver: HostDriver | None = None,
     ) -> None:
         self.transport = transport
         self.storage = storage
@@ -132,6 +127,8 @@ class Runtime:
         await self.storage.close()
         if self._coordinator is not None:
             await self._coordinator.close()
+        if self._driver is not None:
+            await self._driver.close()
 
     async def stopped(self) -> None:
         """Wait until the machine no longer runs; see :attr:`failure` for why."""

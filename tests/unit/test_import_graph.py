@@ -25,11 +25,15 @@ PACKAGES = ("fabric", "agent", "nodes", "sim")
 #: Modules (and everything below them) that touch the world.
 EDGE = {
     "fabric",  # __init__: the public names, loaded when first used
+    "fabric.api",
+    "fabric.blocking",
+    "fabric.client",
     "fabric.cloudstore.storage",
     "fabric.coordination.embedded",
     "fabric.coordination.memory",
     "fabric.runtime",
     "fabric.storage",
+    "fabric.survey",
     "fabric.transport",
     "agent",  # __init__: the public names
     "agent.host",

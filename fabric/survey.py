@@ -1,0 +1,153 @@
+"""What anybody who can ask a peer can do: read it, see the whole tree, place, confirm, release.
+
+:class:`Calls` is the common part of :class:`~fabric.api.Fabric` (a peer in this process) and
+:class:`~fabric.client.Client` (a caller from outside).  Both differ only in how a message gets to
+the peer and how one gets to another peer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from fabric.errors import FabricError, OwnerUnknown, Refused, Unavailable
+from fabric.machine import Contact, Message
+from fabric.placement.request import Placed, PlacementRequest
+from fabric.wire.peer import MemberRow, Members, MembersAsk, Status, StatusAsk
+from fabric.wire.placement import ConfirmAsk, Explanation, PlaceAsk, Refusal, ReleaseAsk
+from fabric.wire.tree import CellRecord, Owner
+
+#: How long the readers wait by default.
+READ_WITHIN_S: Final = 5.0
+PLACE_WITHIN_S: Final = 10.0
+#: A peer answers with a coded error when its deadline passes; that answer needs time to arrive.
+_GRACE_S: Final = 1.0
+#: Cells that are asked at the same time when the whole tree is read.
+_AT_ONCE: Final = 32
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class TreeCell:
+    """One cell of the tree as its owner sees it, with the cells below it.
+
+    ``error`` says why the cell could not be read; then only ``cell`` and ``owner`` are known.
+    """
+
+    cell: int
+    owner: Contact | None
+    record: CellRecord | None = None
+    rows: tuple[MemberRow, ...] = ()
+    children: tuple[TreeCell, ...] = ()
+    error: FabricError | None = None
+
+
+class Calls(ABC):
+    """Calls that a peer answers, whoever makes them. All raise ``FabricError``."""
+
+    @abstractmethod
+    async def _ask_peer(self, body: Message, timeout_s: float) -> Message:
+        """Have our peer do ``body`` and return its answer."""
+
+    @abstractmethod
+    async def call(self, to: Contact, body: Message, timeout_s: float = READ_WITHIN_S) -> Message:
+        """Ask any peer and return its answer; raises what a failure says."""
+
+    async def status(self, timeout_s: float = READ_WITHIN_S) -> Status:
+        """Return the peer's own account: its place, owners, summary."""
+        return _expect(Status, await self._ask_peer(StatusAsk(), timeout_s))
+
+    async def cell(self, cell: int = 0, timeout_s: float = READ_WITHIN_S) -> Members:
+        """Return one cell that the peer takes part in (0: its leaf): record, owner, members."""
+        return _expect(Members, await self._ask_peer(MembersAsk(cell), timeout_s))
+
+    async def members(self, cell: int = 0, timeout_s: float = READ_WITHIN_S) -> list[MemberRow]:
+        """Return the members of a cell that the peer takes part in (0: its leaf)."""
+        return list((await self.cell(cell, timeout_s)).rows)
+
+    async def tree(self, timeout_s: float = READ_WITHIN_S) -> TreeCell:
+        """Ask the owner of every cell, from the root down, and return what they say."""
+        status = await self.status(timeout_s)
+        if status.topo is None:
+            raise Unavailable("this peer does not know the topology yet; try again")
+        root = status.topo.root
+        owner = next((o for o in status.owners if o.cell == root), None)
+        if owner is None:
+            raise OwnerUnknown("nobody is known to own the root cell right now")
+        gate = asyncio.Semaphore(_AT_ONCE)
+        return await self._read_cell(root, owner.contact, gate, timeout_s)
+
+    async def place(self, request: PlacementRequest, timeout_s: float = PLACE_WITHIN_S) -> Placed:
+        """Reserve room for ``request`` on one host, to be confirmed or released before it expires.
+
+        Raises ``Refused`` when it is proven that no host can take it, with the explanation, and
+        ``Unavailable`` when that could not be found out in time: ask again under the same key.
+        """
+        request.check()
+        body = PlaceAsk(request, round(timeout_s * 1000))
+        answer = await self._ask_peer(body, timeout_s + _GRACE_S)
+        if isinstance(answer, Refusal):
+            raise _refused(answer)
+        return _expect(Placed, answer)
+
+    async def confirm(self, placement: Placed, timeout_s: float = READ_WITHIN_S) -> None:
+        """Make the reservation permanent (until a VM consumes it)."""
+        body = ConfirmAsk(placement, round(timeout_s * 1000))
+        await self._ask_peer(body, timeout_s + _GRACE_S)
+
+    async def release(self, placement: Placed, timeout_s: float = READ_WITHIN_S) -> None:
+        """Give the reserved room back. Works also when it is gone already."""
+        body = ReleaseAsk(placement, round(timeout_s * 1000))
+        await self._ask_peer(body, timeout_s + _GRACE_S)
+
+    async def _read_cell(
+        self, cell: int, owner: Contact, gate: asyncio.Semaphore, timeout_s: float
+    ) -> TreeCell:
+        try:
+            async with gate:
+                read = _expect(Members, await self.call(owner, MembersAsk(cell), timeout_s))
+        except FabricError as error:
+            return TreeCell(cell, owner, error=error)
+        children: list[TreeCell] = []
+        if read.record.level > 0:
+            speakers = {row.key: row.contact for row in read.rows if row.contact.address}
+            children = await asyncio.gather(
+                *[
+                    self._read_child(child.node_id, speakers.get(child.node_id), gate, timeout_s)
+                    for child in read.record.members
+                ]
+            )
+        speaker = read.owner.contact if read.owner is not None else owner
+        return TreeCell(cell, speaker, read.record, read.rows, tuple(children))
+
+    async def _read_child(
+        self, cell: int, speaker: Contact | None, gate: asyncio.Semaphore, timeout_s: float
+    ) -> TreeCell:
+        if speaker is None:
+            return TreeCell(cell, None, error=OwnerUnknown("nobody speaks for this cell"))
+        return await self._read_cell(cell, speaker, gate, timeout_s)
+
+
+def owner_of(status: Status, cell: int) -> Owner | None:
+    """Return who owns ``cell`` according to ``status``."""
+    return next((owner for owner in status.owners if owner.cell == cell), None)
+
+
+def explain(explanation: Explanation) -> str:
+    """Say in one line why hosts did not take a request."""
+    reasons = ", ".join(f"{number} by {reason}" for reason, number in explanation.counts)
+    return f"of {explanation.hosts} hosts none fits: {reasons or 'no host is known'}"
+
+
+def _refused(refusal: Refusal) -> Refused:
+    explanation = refusal.explanation
+    return Refused(explain(explanation), {"key": refusal.key}, explanation)
+
+
+def _expect(cls: type[M], answer: Message) -> M:
+    if not isinstance(answer, cls):
+        raise FabricError(f"expected {cls.__name__}, got {type(answer).__name__}")
+    return answer
