@@ -35,11 +35,13 @@ from nodes.contract.errors import (
 )
 from nodes.contract.quota import QuotaLine, amount_of
 from nodes.contract.specs import VmSpec
-from nodes.contract.tasks import queued, with_warning
-
-CREATE_VM: Final = "CREATE_VM"
-DELETE_VM: Final = "DELETE_VM"
-RESERVE_RESOURCE: Final = "RESERVE_RESOURCE"
+from nodes.contract.tasks import (
+    CREATE_VM,
+    DELETE_VM,
+    RESERVE_RESOURCE,
+    queued,
+    with_warning,
+)
 
 _DELETABLE: Final = (CREATING, STOPPED, ERROR)
 _BOOT_CAPACITY_IGNORED: Final = ApiError(
@@ -78,7 +80,7 @@ async def create_vm(cloud: Cloud, project_id: str, spec: VmSpec) -> Task:
     version = await cloud.commit(
         home,
         [
-            *debits(project, quota.costs(project.lines, whole_cost(vm))),
+            *debits(project, quota.costs(project.lines, vm.whole_cost)),
             create(vm),
             create(task),
             create(Work(task.id, CREATE_VM, vm.id)),
@@ -118,11 +120,6 @@ async def delete_vm(cloud: Cloud, vm_id: str) -> Task:
     )
     cloud.on_work()
     return task
-
-
-def whole_cost(vm: Vm) -> tuple[QuotaLine, ...]:
-    """Return everything that a VM was debited: its own cost and its disks'."""
-    return (*vm.cost, *(line for disk in vm.disks for line in disk.cost))
 
 
 async def _plan(cloud: Cloud, project: Project, spec: VmSpec) -> Vm:
@@ -190,7 +187,7 @@ async def _recheck_flavors(
         flavor = await cloud.read(Flavor, flavor_id)
         if flavor is not None and flavor.value.state == READY:
             continue
-        cost = quota.costs(project.lines, whole_cost(vm), -1)
+        cost = quota.costs(project.lines, vm.whole_cost, -1)
         try:
             await cloud.commit(
                 project.tenant_id,

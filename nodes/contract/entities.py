@@ -28,6 +28,11 @@ STOPPED: Final = "STOPPED"
 SUSPENDED: Final = "SUSPENDED"
 ATTACHED: Final = "ATTACHED"
 
+#: Phases of an attempt to create a VM on a host.
+PLACED: Final = "PLACED"
+VOID: Final = "VOID"
+LEFT: Final = "LEFT"
+
 # --- entity kinds on the wire ---------------------------------------------------------------------
 
 TENANT: Final = "tenant"
@@ -93,6 +98,7 @@ class Work:
     entity_id: str
     holder: str | None = None
     beat: int = 0
+    reap: tuple[str, ...] = ()  # flavors to look at once the VM is gone
 
 
 @dataclass(slots=True, frozen=True)
@@ -181,17 +187,19 @@ class Affinity:
 
 @dataclass(slots=True, frozen=True)
 class Attempt:
-    """One try to create the VM on one host, stored before the host is told.
+    """One try to create the VM on one host, stored before the host is told to create.
 
-    ``phase`` is ``placed`` (the reservation may be confirmed and created), then ``void`` (given
-    up: the host may still hold a copy, which deleting the VM removes).
+    ``key`` and ``attempt`` are the placement's, as the host's books hold them.  ``phase`` is
+    ``PLACED``, then ``VOID`` once the host acknowledged that nothing of it is left, or ``LEFT``
+    when the host died first: its copy is removed when it comes back.
     """
 
-    number: int
+    key: str
+    attempt: int
     node_id: int
     address: str
     reservation_id: int
-    phase: str = "placed"
+    phase: str = PLACED
 
 
 @dataclass(slots=True, frozen=True)
@@ -220,3 +228,8 @@ class Vm:
     host: str | None = None
     datastore: str | None = None
     attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def whole_cost(self) -> tuple[QuotaLine, ...]:
+        """Everything that it was debited: its own cost and its disks'."""
+        return (*self.cost, *(line for disk in self.disks for line in disk.cost))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from fabric.errors import FabricError
 from nodes.contract.entities import (
@@ -15,6 +16,11 @@ from nodes.contract.entities import (
     Step,
     Task,
 )
+
+# Operations that workers carry out, and their steps.
+CREATE_VM: Final = "CREATE_VM"
+DELETE_VM: Final = "DELETE_VM"
+RESERVE_RESOURCE: Final = "RESERVE_RESOURCE"
 
 
 def completed(task_id: str, operation: str, kind: str, entity_id: str, now_ms: int) -> Task:
