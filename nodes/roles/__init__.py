@@ -1,1 +1,1 @@
-"""Roles built on a peer. Their machines are sans-I/O; ``worker`` is the edge that runs them."""
+"""Roles built on a peer: their machines, sans-I/O. ``nodes.worker`` is the edge that runs them."""

@@ -35,7 +35,7 @@ class FakeHost:
 
 
 class FakeHosts:
-    """Implements ``nodes.roles.worker.Hosts``. First fit, so that tests know who is asked."""
+    """Implements ``nodes.worker.Hosts``. First fit, so that tests know who is asked."""
 
     def __init__(self, count: int = 3, spec: HostSpec | None = None) -> None:
         spec = spec or simulated_host(cpu=4, memory_mb=8192)

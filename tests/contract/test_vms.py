@@ -16,7 +16,7 @@ from nodes.cloud.access import Cloud, NoImages
 from nodes.contract.entities import Work
 from nodes.roles import trying
 from nodes.roles.actions import Pause
-from nodes.roles.worker import Worker
+from nodes.worker import Worker
 from tests.contract.fake_hosts import FakeHosts
 from tests.contract.support import Api, Json, disk, line, vm_spec
 
