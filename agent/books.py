@@ -7,7 +7,8 @@ Room is held by *reservations* (by request key; provisional ones expire after
 into the VM: the room changes hands, never its amount.  The sums ``used`` are kept beside the rows;
 :meth:`Books.audit` shows both, so that whoever asks can add up himself.
 
-Every change is handed back as writes; whatever is answered is answered behind them.  One
+Every change is handed back as writes; whatever is answered is answered behind them.  What is asked
+again hands the same writes back again: the first ones may still be on their way to the disk.  One
 reservation or VM is one key, so :meth:`Books.restore` needs no log.
 
 * One key holds room once: reserving again under a live key answers the same reservation.
@@ -161,7 +162,7 @@ class Books:
         if held is not None:
             if ask.attempt < held.attempt:
                 return self._refuse(ask, "stale attempt", expired)
-            return Answer(self._reserved(held, ask, now), expired)
+            return Answer(self._reserved(held, ask, now), (*expired, self._current(held)))
         reason = self._reason_against(request, ask.attempt)
         if reason:
             return self._refuse(ask, reason, expired)
@@ -230,7 +231,7 @@ class Books:
         if body.attempt < held.attempt:
             return _stale(held)
         if isinstance(held, Vm) or not held.expires_at:
-            return Answer(Done())
+            return Answer(Done(), (self._current(held),))
         confirmed = replace(held, expires_at=0)
         self._reservations[held.reservation_id] = confirmed
         self._by_key[held.key] = confirmed
@@ -241,13 +242,12 @@ class Books:
         held = self._by_key.get(body.key)
         if held is None or held.reservation_id != body.reservation_id:
             self._remember_released(body.key, body.attempt)
-            return Answer(Done())
+            return Answer(Done(), (Write(reservation_key(body.reservation_id), None),))
         if body.attempt < held.attempt:
             return _stale(held)
-        if isinstance(held, Vm):
-            return Answer(
-                Failure("Conflict", f"VM {held.vm_id} uses the reservation", (("key", body.key),))
-            )
+        if isinstance(held, Vm) or (body.unconfirmed and not held.expires_at):
+            data = (("key", body.key), ("vm_id", held.vm_id))
+            return Answer(Failure("Conflict", "the reservation is in use", data))
         self._remember_released(body.key, body.attempt)
         return Answer(Done(), (self._drop(held),))
 
@@ -283,10 +283,9 @@ class Books:
         return answer
 
     def _drain(self, on: bool) -> Answer:
-        if self._draining == on:
-            return Answer(Done())
-        self._draining = on
-        self._changed()
+        if self._draining != on:
+            self._draining = on
+            self._changed()
         return Answer(Done(), (Write(DRAIN_KEY, b"1" if on else None),))
 
     def audit(self, ask: AuditAsk) -> Audit:
@@ -352,6 +351,10 @@ class Books:
             lifetime_us,
             held.datastore,
         )
+
+    def _current(self, held: Held) -> Write:
+        """Return the write that makes this row durable, as it is now."""
+        return (held if isinstance(held, Reservation) else self.vms[held.vm_id]).write()
 
     def _refuse(self, ask: Reserve, reason: str, writes: tuple[Write, ...]) -> Answer:
         return Answer(HostRefused(ask.job, reason, self.summary()), writes)

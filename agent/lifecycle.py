@@ -92,13 +92,13 @@ class Lifecycle:
             return Answer(None)
         if vm.state in (CREATING, DELETING, UNDOING, LOST):
             return _busy(vm)
-        return Answer(vm.info())
+        return Answer(vm.info(), (vm.write(),))
 
     def delete(self, vm_id: str, token: int, out: Sink) -> Answer:
         """Remove the VM; one that is not there is removed already."""
         vm = self.vms.get(vm_id)
         if vm is None:
-            return Answer(Done())
+            return Answer(Done(), (Write(vm_key(vm_id), None),))
         operation = self._by_vm.get(vm_id)
         if operation is not None and vm.state in (CREATING, DELETING, UNDOING):
             operation.deleters.append(token)  # a create in flight is undone when it ends
@@ -116,7 +116,7 @@ class Lifecycle:
         if vm is None:
             return Answer(Failure("NotFound", f"no VM {vm_id} on this host", (("vm_id", vm_id),)))
         if vm.state == (STARTED if on else STOPPED):
-            return Answer(vm.info())
+            return Answer(vm.info(), (vm.write(),))
         passing = STARTING if on else STOPPING
         if vm.state == passing:
             self._by_vm[vm_id].waiters.append(token)

@@ -25,11 +25,15 @@ class Confirm:
 
 @dataclass(slots=True)
 class Release:
-    """The reserved room is not needed. Answered by ``Done``, also when it is gone already."""
+    """The reserved room is not needed. Answered by ``Done``, also when it is gone already.
+
+    ``unconfirmed``: only if nobody has confirmed it (an entry giving back what it got twice).
+    """
 
     key: Text
     attempt: Int
     reservation_id: Int
+    unconfirmed: bool = False
 
 
 @dataclass(slots=True)

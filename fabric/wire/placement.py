@@ -26,10 +26,14 @@ from fabric.wire.codec import Embedded, Int, LongText, Text, many, register
 
 @dataclass(slots=True)
 class PlaceAsk:
-    """Place this within ``timeout_ms``. Answered by ``Placed``, ``Refusal`` or ``Failure``."""
+    """Place this within ``timeout_ms``. Answered by ``Placed``, ``Refusal`` or ``Failure``.
+
+    ``attempt`` is the caller's own count, when it has given up an earlier one under this key.
+    """
 
     request: PlacementRequest
     timeout_ms: Int
+    attempt: Int = 0
 
 
 @dataclass(slots=True)
@@ -128,9 +132,14 @@ class HostRefused:
 
 @dataclass(slots=True)
 class CellRefused:
-    """No host of the cell can, proven; with the cell's summary as it is now."""
+    """No host of the cell can, proven; with the cell's summary as it is now.
+
+    ``whole``: the cell is the root, so nothing lies outside it.
+    """
 
     job: Int
+    cell: Int
+    whole: bool
     explanation: Explanation
     summary: Summary
 
@@ -140,6 +149,7 @@ class CellUnavailable:
     """The cell could not find out: not its owner (any more), too busy, or hosts did not answer."""
 
     job: Int
+    cell: Int
     code: Text
     message: LongText
 

@@ -1,0 +1,59 @@
+"""Which candidate is asked first: scores by policy, and the draw among the best few.
+
+A policy turns the free share of a member *after* the placement (in thousandths, of its scarcest
+resource) into a score.  **spread** likes the emptiest, **pack** the fullest that still fits.
+
+The best one is never simply taken: many owners and entries look at the same slightly old picture,
+and all would take the same "best" (stale minima herd).  The draw among the best few, weighted by
+how much better they are than the last of them, keeps the quality and loses the herd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from fabric.limits import CHOICE_WIDTH
+from fabric.placement.assumed import Used
+from fabric.placement.constraints import fitting_hosts
+from fabric.placement.request import PlacementRequest
+from fabric.stream import Stream
+from fabric.tree.summary import Summary
+
+#: Score of a member that assumed use has filled: asked only when no better one is left.
+FULL: Final = -1_000_000
+#: Score of a member of which nothing (fresh) is known.
+UNKNOWN: Final = -2_000_000
+
+POLICIES: Final[dict[str, Callable[[int], int]]] = {
+    "spread": lambda free: free,
+    "pack": lambda free: 1000 - free,
+}
+
+
+def score(summary: Summary, request: PlacementRequest, used: Used) -> int:
+    """Return how much a member is liked for ``request``; more is better."""
+    cpu_left = summary.cpu_free - used.cpu - request.cpu
+    memory_left = summary.memory_free_mb - used.memory_mb - request.memory_mb
+    if cpu_left < 0 or memory_left < 0:
+        return FULL
+    if summary.hosts > 1 and 0 < used.requests >= fitting_hosts(summary, request):
+        return FULL
+    free = min(
+        cpu_left * 1000 // max(summary.cpu, 1), memory_left * 1000 // max(summary.memory_mb, 1)
+    )
+    return POLICIES[request.policy](free)
+
+
+def draw(scores: Sequence[int], stream: Stream) -> int:
+    """Return the index of one of the best few of ``scores``, the better the likelier."""
+    if len(scores) == 1:
+        return 0
+    floor = sorted(scores, reverse=True)[min(CHOICE_WIDTH, len(scores)) - 1]
+    pool = [i for i, value in enumerate(scores) if value >= floor]
+    ticket = stream.below(sum([scores[i] - floor + 1 for i in pool]))
+    for i in pool:
+        ticket -= scores[i] - floor + 1
+        if ticket < 0:
+            return i
+    raise AssertionError("a ticket below the sum of the weights finds its candidate")
