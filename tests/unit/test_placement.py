@@ -241,8 +241,11 @@ def test_every_kind_of_message_may_be_lost(lost_class: type[Any]) -> None:
     village.pass_time(20 * SECOND)
     placed = [village.replies[c] for c in calls]
     assert [p for p in placed if not isinstance(p, Placed)] == []
-    assert all(len(hosts) == 1 for hosts in village.held().values())
-    assert not len(village.routers[130].entry)
+    for node, p in zip(MEMBERS[7] * 3, placed, strict=True):
+        assert village.do(node, ConfirmAsk(p, 1000)) == Done()
+    village.pass_time(RESERVATION_LIFETIME_US)
+    assert village.held() == {p.key: [p.host.node_id] for p in placed}
+    assert not any(len(router.entry) for router in village.routers.values())
 
 
 # --- refusals and what is none --------------------------------------------------------------------
