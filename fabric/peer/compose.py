@@ -12,6 +12,7 @@ writes owners and records, placement reads both.
 ``cells``              gossip, candidacies and seats (:mod:`fabric.peer.cells`)
 ``joiner``             finding our place
 ``chairman``           only in candidates
+``router``             placement: entry, cell owner and host's desk
 ``books``              only in hosts: capacity and VMs (``agent``)
 =====================  ==============================================================
 
@@ -24,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from fabric.errors import BadFrame, BadInput, FabricError
+from fabric.errors import BadFrame, BadInput
 from fabric.machine import (
     NEVER,
     Contact,
@@ -43,7 +44,9 @@ from fabric.peer import reading
 from fabric.peer.calls import Caller
 from fabric.peer.cells import Cells
 from fabric.peer.notices import DiskNotice, JoinRefusedNotice, LeftNotice
-from fabric.placement.host import HostBooks
+from fabric.peer.tables import CellTables
+from fabric.placement.host import HOST_PREFIX, HostBooks
+from fabric.placement.router import Router
 from fabric.settings import Settings
 from fabric.stream import Stream
 from fabric.tree.chairman import Chairman
@@ -115,8 +118,8 @@ class Peer:
         seats = {k: v for k, v in self.stored.items() if k.startswith(b"seat/")}
         self.cells = Cells(me, boot_id, role, self.paths, self.joiner, settings, stream, seats)
         self.chairman: Chairman | None = None
-        self.host_calls: dict[int, Caller] = {}
-        self.next_token = 0
+        self.tables = CellTables(self.cells)
+        self.router = Router(self.tables, books, stream)
         self.path_stored_at = -NEVER
         self.path_dirty = False
 
@@ -132,7 +135,7 @@ class Peer:
         """Take the first turn: restore the books, take the old place, ask for the present one."""
         books = self.books
         if books is not None:
-            held = [(k, v) for k, v in self.stored.items() if k.startswith(b"host/")]
+            held = [(k, v) for k, v in self.stored.items() if k.startswith(HOST_PREFIX)]
             books.restore(held, now, out)
             self.cells.set_host_summary(books.summary(), out)
         if self.candidate:
@@ -159,7 +162,8 @@ class Peer:
         elif isinstance(event, Coordinated):
             self._coordinated(event, now, out)
         elif isinstance(event, Driven):
-            self._driven(event, now, out)
+            self.router.driven(event, now, out)
+            self._mind_books(out)
         elif isinstance(event, PersistFailed):
             out.notify(DiskNotice(event.reason))
         else:
@@ -179,8 +183,13 @@ class Peer:
                 self.chairman.tick(now, out)
             else:
                 out.wake(self.chairman.due)
-        if self.books is not None:
-            self._tick_books(now, out)
+        router = self.router
+        if router.due <= now:
+            self.tables.now = now
+            router.tick(now, out)
+            self._mind_books(out)
+        elif router.due != NEVER:
+            out.wake(router.due)
         if self.path_dirty:
             self._store_path(now, out)
 
@@ -192,17 +201,6 @@ class Peer:
         joiner.tick(now, out)
         if self.chairman is not None and self.chairman.presides(now):
             self.chairman.on_join(joiner.join, now, out)
-
-    def _tick_books(self, now: int, out: Sink) -> None:
-        books = self.books
-        assert books is not None
-        if books.due <= now:
-            writes = books.tick(now, out)
-            if writes:
-                out.persist(writes, 0)
-            self.cells.set_host_summary(books.summary(), out)
-        if books.due != NEVER:
-            out.wake(books.due)
 
     def _store_path(self, now: int, out: Sink) -> None:
         at = self.path_stored_at + STORE_PATH_US
@@ -286,11 +284,22 @@ class Peer:
         elif cls is LeaveAsk:
             self._leave(now, out)
             caller.respond(out, Done())
+        elif cls in Router.ASKS:
+            self.tables.now = now
+            self.router.ask(caller, body, now, out)
+            self._mind_books(out)
         else:
             caller.respond(out, BadInput(f"a peer does not answer {cls.__name__}"))
 
-    def _driven(self, event: Driven, now: int, out: Sink) -> None:
-        raise FabricError("a hypervisor answered, and there are no books")
+    def _on_placement(self, sender: int, msg: Any, now: int, out: Sink) -> None:
+        self.tables.now = now
+        self.router.handle_message(sender, msg, now, out)
+        self._mind_books(out)
+
+    def _mind_books(self, out: Sink) -> None:
+        """Tell the cell what the books have room for now."""
+        if self.books is not None:
+            self.cells.set_host_summary(self.books.summary(), out)
 
     def _leave(self, now: int, out: Sink) -> None:
         self.cells.leave(out)
@@ -353,4 +362,5 @@ _HANDLERS: Final[dict[type[Any], Handler]] = {
     Inquest: Peer._on_inquest,
     Here: Peer._on_here,
     Request: Peer._on_request,
+    **dict.fromkeys(Router.HANDLERS, Peer._on_placement),
 }

@@ -1,0 +1,68 @@
+"""The tree as placement sees it: one read-only view over gossip's and the tree's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fabric.gossip.members import Member
+from fabric.machine import Contact
+from fabric.peer.cells import Cells
+from fabric.placement.tables import Child
+from fabric.tree.owner import OWNING
+from fabric.wire.gossip import ALIVE, DEAD
+from fabric.wire.tree import HOST
+
+
+class CellTables:
+    """Implements ``fabric.placement.tables.Tables`` over :class:`Cells`."""
+
+    __slots__ = ("cells", "now")
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells = cells
+        self.now = 0  # of the event being handled; the peer keeps it
+
+    @property
+    def me(self) -> Contact:
+        return self.cells.me
+
+    def path(self) -> Sequence[int]:
+        return self.cells.paths.path
+
+    def owner_of(self, cell: int) -> Contact | None:
+        cells = self.cells
+        ownership = cells.ownerships.get(cell)
+        if ownership is not None and ownership.state == OWNING:
+            return cells.me
+        owner = cells.paths.owners.get(cell)
+        if owner is None or owner.contact.node_id == cells.me.node_id:
+            return None
+        gossip = cells.gossip.get(cell)
+        speaker = gossip.speaker(owner.contact.node_id) if gossip is not None else None
+        if speaker is not None and speaker.news.state >= DEAD:
+            return None
+        return owner.contact
+
+    def owns(self, cell: int, now: int) -> bool:
+        return self.cells.owns(cell, now)
+
+    def children(self, cell: int) -> Sequence[Child]:
+        gossip = self.cells.gossip.get(cell)
+        if gossip is None:
+            return ()
+        is_host = gossip.level == 0
+        rows = [self._child(m, is_host) for m in gossip.members.values() if not m.observer]
+        if not is_host or self.cells.role == HOST:
+            mine = gossip.news
+            summary = self.cells.host_summary if is_host else mine.summary
+            rows.insert(
+                gossip.position, Child(gossip.key, self.me, is_host, True, summary, self.now)
+            )
+        return rows
+
+    def _child(self, member: Member, is_host: bool) -> Child:
+        news = member.news
+        contact = news.contact if news.contact.node_id else None
+        # a member that answers probes tells every change: what it said last is true now
+        heard_at = self.now if news.state == ALIVE else member.heard_at
+        return Child(member.key, contact, is_host, news.state < DEAD, news.summary, heard_at)
