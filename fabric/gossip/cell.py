@@ -228,6 +228,8 @@ class CellGossip:
         self.quiet_rounds = 0
         if msg.number == self.probe_number:
             self._probe_over()
+            due = self.next_round  # no wish: what is armed already comes earlier
+            self.due = due if due < self.court.due else self.court.due
             if self.health:
                 self.health -= 1
         elif msg.number in self.relays:
@@ -372,10 +374,9 @@ class CellGossip:
         """Return a hash of the table: equal tables (status and load) have equal digests."""
         mine = self.myself
         mine.news = self.news
-        digest = mine.mark()
+        digest = mine.remark()
         for member in self.members.values():
-            if member.news.incarnation:
-                digest ^= member.mark()
+            digest ^= member.mark if member.marked is member.news else member.remark()
         return digest
 
     def speaker(self, node_id: int) -> Member | None:

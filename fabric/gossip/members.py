@@ -25,7 +25,7 @@ NOBODY: Final = Contact(0, "")
 class Member:
     """One row: the newest news, when its load was heard (µs), and a suspicion if there is one."""
 
-    __slots__ = ("_mark", "_marked", "heard_at", "key", "news", "observer", "suspicion")
+    __slots__ = ("heard_at", "key", "mark", "marked", "news", "observer", "suspicion")
 
     def __init__(self, key: int, news: News, observer: bool) -> None:
         self.key = key
@@ -33,16 +33,18 @@ class Member:
         self.observer = observer
         self.heard_at = 0
         self.suspicion: Suspicion | None = None
-        self._marked: News | None = None  # the news that ``_mark`` was computed from
-        self._mark = 0
+        self.mark = 0  # this row's part of the table's digest, and the news it was made of
+        self.marked: News | None = None
 
-    def mark(self) -> int:
-        """Return this row's part of the table's digest; computed once for each news."""
-        news = self.news
-        if news is not self._marked:
-            self._marked = news
-            self._mark = mix(mix(news.key, news.incarnation), news.seq * 4 + news.state)
-        return self._mark
+    def remark(self) -> int:
+        """Compute :attr:`mark` anew. Rows of which nothing was heard count as absent."""
+        self.marked = news = self.news
+        self.mark = (
+            mix(mix(news.key, news.incarnation), news.seq * 4 + news.state)
+            if news.incarnation
+            else 0
+        )
+        return self.mark
 
     @property
     def contact(self) -> Contact:

@@ -56,7 +56,7 @@ class Cells:
     """Everything a peer runs because of its place in the tree. Implements ``gossip.cell.Hooks``."""
 
     __slots__ = (
-        "asked_path", "boot_id", "compared_at", "due", "gossip", "host_summary", "joiner",
+        "boot_id", "compared_at", "due", "gossip", "host_summary", "joiner", "leaf_gossip",
         "leaving", "me", "next_duty", "ownerless", "ownerships", "paths", "reported_at", "role",
         "seats", "settings", "silent", "stored_seats", "stream", "told",
     )  # fmt: skip
@@ -91,7 +91,8 @@ class Cells:
         self.told: dict[int, Summary] = {}  # owned cell -> summary that the parent was told
         self.leaving = False
         self.next_duty = NEVER
-        self.due = NEVER
+        self.leaf_gossip: CellGossip | None = None
+        self.due = NEVER  # of everything but ``leaf_gossip``, which knows its own
 
     # --- topology in, topology on ----------------------------------------------------------------
 
@@ -151,10 +152,11 @@ class Cells:
         for cell in [c for c in self.gossip if c not in keep]:
             del self.gossip[cell]
             self.ownerships.pop(cell, None)
+        self.leaf_gossip = leaf = self.gossip[path[0]]
         self._take_seats(now)
         self._refresh_digests()
         if self.next_duty == NEVER:
-            self.next_duty = now + self.stream.below(self.settings.summary_us)
+            self.next_duty = leaf.next_round  # together with the round: one timer less
         if tuple(self.gossip)[:1] != was_in[:1]:
             out.notify(PlaceNotice(path))
         if not paths.placed and not self.leaving:
@@ -389,8 +391,17 @@ class Cells:
 
     def tick(self, now: int, out: Sink) -> None:
         """Do what is due in any of the cells."""
+        leaf = self.leaf_gossip
+        if leaf is not None and leaf.due <= now:
+            leaf.tick(now, out)
+        if self.due <= now:
+            self._tick_others(now, out)
+        else:
+            out.wake(self.due)
+
+    def _tick_others(self, now: int, out: Sink) -> None:
         for gossip in tuple(self.gossip.values()):
-            if gossip.due <= now:
+            if gossip.level > 0 and gossip.due <= now:
                 gossip.tick(now, out)
         for ownership in tuple(self.ownerships.values()):
             if ownership.due <= now and ownership.tick(now, out):
@@ -404,10 +415,10 @@ class Cells:
         self.reckon(out)
 
     def reckon(self, out: Sink) -> None:
-        """Find when the next thing is due."""
+        """Find when the next thing is due, the leaf's gossip aside."""
         due = self.next_duty
         for gossip in self.gossip.values():
-            if gossip.due < due:
+            if gossip.due < due and gossip.level > 0:
                 due = gossip.due
         for ownership in self.ownerships.values():
             if ownership.due < due:

@@ -120,6 +120,7 @@ class Peer:
         self.chairman: Chairman | None = None
         self.tables = CellTables(self.cells)
         self.router = Router(self.tables, books, stream)
+        self.router_due = NEVER  # kept here: asking the router costs more than a plain tick
         self.path_stored_at = -NEVER
         self.path_dirty = False
 
@@ -137,7 +138,7 @@ class Peer:
         if books is not None:
             held = [(k, v) for k, v in self.stored.items() if k.startswith(HOST_PREFIX)]
             books.restore(held, now, out)
-            self.cells.set_host_summary(books.summary(), out)
+            self._after_placement(out)
         if self.candidate:
             self.chairman = Chairman(self.me, self.settings, self.create, now)
         self.stored = {}
@@ -163,7 +164,7 @@ class Peer:
             self._coordinated(event, now, out)
         elif isinstance(event, Driven):
             self.router.driven(event, now, out)
-            self._mind_books(out)
+            self._after_placement(out)
         elif isinstance(event, PersistFailed):
             out.notify(DiskNotice(event.reason))
         else:
@@ -171,10 +172,13 @@ class Peer:
 
     def _tick(self, now: int, out: Sink) -> None:
         cells = self.cells
-        if cells.due <= now:
+        leaf, due = cells.leaf_gossip, cells.due
+        if leaf is not None and leaf.due < due:
+            due = leaf.due
+        if due <= now:
             cells.tick(now, out)
         else:
-            out.wake(cells.due)
+            out.wake(due)  # the probe that we were to look after was answered
         joiner = self.joiner
         if joiner.due != NEVER:
             self._tick_joiner(now, out)
@@ -183,13 +187,12 @@ class Peer:
                 self.chairman.tick(now, out)
             else:
                 out.wake(self.chairman.due)
-        router = self.router
-        if router.due <= now:
+        if self.router_due <= now:
             self.tables.now = now
-            router.tick(now, out)
-            self._mind_books(out)
-        elif router.due != NEVER:
-            out.wake(router.due)
+            self.router.tick(now, out)
+            self._after_placement(out)
+        elif self.router_due != NEVER:
+            out.wake(self.router_due)
         if self.path_dirty:
             self._store_path(now, out)
 
@@ -287,17 +290,18 @@ class Peer:
         elif cls in Router.ASKS:
             self.tables.now = now
             self.router.ask(caller, body, now, out)
-            self._mind_books(out)
+            self._after_placement(out)
         else:
             caller.respond(out, BadInput(f"a peer does not answer {cls.__name__}"))
 
     def _on_placement(self, sender: int, msg: Any, now: int, out: Sink) -> None:
         self.tables.now = now
         self.router.handle_message(sender, msg, now, out)
-        self._mind_books(out)
+        self._after_placement(out)
 
-    def _mind_books(self, out: Sink) -> None:
-        """Tell the cell what the books have room for now."""
+    def _after_placement(self, out: Sink) -> None:
+        """Note the router's next deadline, and tell the cell what the books have room for now."""
+        self.router_due = self.router.due
         if self.books is not None:
             self.cells.set_host_summary(self.books.summary(), out)
 
