@@ -31,7 +31,7 @@ from typing import Final
 from fabric.ids import format_id
 from fabric.limits import MAX_ROUTING_JOBS, SUMMARY_STALE_US
 from fabric.machine import NEVER, Contact, Sink
-from fabric.placement.assumed import Assumed
+from fabric.placement.assumed import Assumed, same
 from fabric.placement.constraints import eliminated, may_fit
 from fabric.placement.explain import Counts
 from fabric.placement.policy import UNKNOWN, draw, score
@@ -72,6 +72,8 @@ class Outcome:
     kind: int
     at: int
     contact: Contact
+    table: Summary | None
+    """What the table said of the member then."""
     times: int = 1
     """How often it was asked, repetitions for lost answers aside."""
     repeated: bool = False
@@ -157,7 +159,7 @@ class Routing:
         outcome = self._outcome(job, sender, sender)
         if job is None or outcome is None:
             return
-        self._assumed.learned(sender, True, message.summary, now)
+        self._learn(job, sender, message.summary, now)
         proven = message.reason not in NO_PROOF
         self._settle(job, sender, REFUSED if proven else UNAVAILABLE, now)
         outcome.reason = message.reason
@@ -170,8 +172,7 @@ class Routing:
         outcome = self._outcome(job, message.cell, sender)
         if job is None or outcome is None:
             return
-        at = now - message.summary.age_us
-        self._assumed.learned(message.cell, False, message.summary, at)
+        self._learn(job, message.cell, message.summary, now - message.summary.age_us)
         self._settle(job, message.cell, REFUSED, now)
         outcome.explanation = message.explanation
         if job.pending is None:
@@ -246,6 +247,13 @@ class Routing:
             return None
         return outcome if outcome.contact.node_id == sender else None
 
+    def _learn(self, job: Job, member: int, summary: Summary, at: int) -> None:
+        """Keep the true state that a refusal told, for all jobs."""
+        for child in self._tables.children(job.place.cell):
+            if child.key == member:
+                self._assumed.learned(child, summary, at)
+                job.outcomes[member].table = child.summary
+
     def _settle(self, job: Job, member: int, kind: int, now: int) -> None:
         outcome = job.outcomes[member]
         outcome.kind = kind
@@ -268,7 +276,8 @@ class Routing:
         assert contact is not None
         job.pending = chosen.key
         before = job.outcomes.get(chosen.key)
-        job.outcomes[chosen.key] = Outcome(ASKED, now, contact, 1 + before.times if before else 1)
+        times = 1 + before.times if before is not None else 1
+        job.outcomes[chosen.key] = Outcome(ASKED, now, contact, chosen.summary, times)
         self._assumed.sent(chosen, job.place.request, now)
         self._ask(job, chosen, contact, now, out)
 
@@ -294,9 +303,9 @@ class Routing:
                 continue
             if child.key in job.owed and child.key not in job.outcomes:
                 return child
-            summary, at = self._assumed.summary(child)
+            summary, at = self._assumed.summary(child, now)
             outcome = job.outcomes.get(child.key)
-            if outcome is not None and not _worth_asking_again(outcome, at):
+            if outcome is not None and not _worth_asking_again(outcome, child):
                 continue
             if not _named(child, job.place.request):
                 continue
@@ -305,7 +314,7 @@ class Routing:
                 scores.append(UNKNOWN)
             elif may_fit(summary, job.place.request):
                 candidates.append(child)
-                used = self._assumed.used(child, at, now)
+                used = self._assumed.used(child, now)
                 scores.append(score(summary, job.place.request, used))
         return candidates[draw(scores, self._stream)] if candidates else None
 
@@ -325,7 +334,7 @@ class Routing:
         oldest = now
         unanswered = 0
         for child in children:
-            summary, at = self._assumed.summary(child)
+            summary, at = self._assumed.summary(child, now)
             if summary is not None:
                 reports.append(summary)
                 oldest = min(oldest, at)
@@ -370,9 +379,10 @@ class Routing:
         )
 
 
-def _worth_asking_again(outcome: Outcome, summary_at: int) -> bool:
-    """Once, and only when its summary is of after the refusal."""
-    return outcome.kind == REFUSED and outcome.times == 1 and summary_at > outcome.at
+def _worth_asking_again(outcome: Outcome, child: Child) -> bool:
+    """Once, and only when its summary has changed since the refusal."""
+    refused_once = outcome.kind == REFUSED and outcome.times == 1
+    return refused_once and not same(child.summary, outcome.table)
 
 
 def _named(child: Child, request: PlacementRequest) -> bool:
