@@ -123,7 +123,7 @@ class CellGossip:
         self.probe_key = 0
         self.probe_deadline = NEVER
         self.probe_relayed = False
-        self.relays: dict[int, tuple[Contact, int]] = {}
+        self.relays: dict[int, tuple[Contact, int, int]] = {}  # our number -> asker, his, key
         self.court = Court(self)
         self.next_round = now + stream.below(settings.probe_us)
         self.next_sync = now + stream.below(settings.anti_entropy_us)
@@ -207,8 +207,10 @@ class CellGossip:
         news = member.news
         if news.contact.node_id != sender or msg.number == 0:
             return
-        if msg.round > self.round:
-            self.round = msg.round
+        if msg.round > self.round + 1:
+            # one ahead is just early in this round; following it at once would have two members
+            # drive each other on, and in steps of two an even cell never meets half its pairs
+            self.round = msg.round - 1
         if msg.path != self.path:
             self.hooks.path_differs(self, news.contact, now, out)
         if news.state != ALIVE:
@@ -226,17 +228,22 @@ class CellGossip:
         if member is None or member.news.contact.node_id != sender:
             return
         self.quiet_rounds = 0
+        # the key counts: at the address of a dead member there may be somebody else by now
         if msg.number == self.probe_number:
+            if msg.key != self.probe_key:
+                return
             self._probe_over()
             due = self.next_round  # no wish: what is armed already comes earlier
             self.due = due if due < self.court.due else self.court.due
             if self.health:
                 self.health -= 1
         elif msg.number in self.relays:
-            asker, number = self.relays.pop(msg.number)
-            out.send(asker, ProbeAnswer(self.cell, number))
+            asker, number, key = self.relays[msg.number]
+            if msg.key == key:
+                del self.relays[msg.number]
+                out.send(asker, ProbeAnswer(self.cell, number))
         else:
-            self.court.answered(msg.number)
+            self.court.answered(msg.number, msg.key)
         if member.suspicion is not None:
             self.court.withdraw(member)
         if msg.path != self.path:
@@ -249,7 +256,7 @@ class CellGossip:
         if len(self.relays) >= MAX_RELAYS:
             self.relays.clear()
         number = self._next_number()
-        self.relays[number] = (asker.contact, msg.number)
+        self.relays[number] = (asker.contact, msg.number, msg.key)
         self._send_ping(target, number, out)
 
     def on_probe_answer(self, sender: int, msg: ProbeAnswer, now: int, out: Sink) -> None:

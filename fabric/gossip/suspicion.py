@@ -72,9 +72,11 @@ class Court:
                     out.send(other.news.contact, statement)
         self._reckon()
 
-    def answered(self, number: int) -> None:
-        """The probe ``number`` that we sent as a witness was answered."""
-        if self.probes.pop(number, None) is not None:
+    def answered(self, number: int, key: int) -> None:
+        """The probe ``number`` that we sent as a witness was answered by ``key``."""
+        probe = self.probes.get(number)
+        if probe is not None and probe[0] == key:
+            del self.probes[number]
             self._reckon()
 
     def withdraw(self, member: Member) -> None:
