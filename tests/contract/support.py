@@ -6,7 +6,6 @@ import itertools
 import json
 from typing import Any, NamedTuple
 
-from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient
 
 Json = dict[str, Any]
@@ -21,14 +20,16 @@ class Got(NamedTuple):
 class Api:
     """A client whose answers are plain tuples."""
 
-    def __init__(self, session: TestClient[Any, Any] | ClientSession) -> None:
+    def __init__(self, session: TestClient[Any, Any]) -> None:
         self._session = session
+        self.base = str(session.make_url("")).rstrip("/")
         self._names = itertools.count(1)
 
     async def send(
         self, method: str, path: str, raw: bytes | None = None, kind: str = "application/json"
     ) -> Got:
         headers = {"Content-Type": kind} if raw is not None else {}
+        path = path.removeprefix(self.base)  # a selfLink is absolute
         async with self._session.request(method, path, data=raw, headers=headers) as answer:
             text = await answer.text()
             return Got(answer.status, json.loads(text) if text else None, answer.headers)
