@@ -41,7 +41,7 @@ def merge(
     after: bytes,
     limit: int,
 ) -> list[tuple[bytes, bytes]]:
-    """Scan ``below`` (in key order) as changed by ``overlay`` (``None`` deletes)."""
+    """Return the scan ``below`` (in key order) as changed by ``overlay`` (``None`` deletes)."""
     changed = sorted(k for k in overlay if k > after and k.startswith(prefix))
     result: list[tuple[bytes, bytes]] = []
     position = 0
