@@ -50,6 +50,7 @@ from fabric.wire.tree import (
     JoinRefused,
     Leave,
     Order,
+    Owner,
     Path,
     Report,
     Topo,
@@ -102,6 +103,7 @@ class Chairman:
         self.frozen = False
         self.gone_changed_at = 0
         self.seats_changed_at: dict[int, int] = {}
+        self.owners: dict[int, Owner] = {}  # the newest owner of each cell that reported
         self.inquests = Inquests(me, settings)
         self.writing: tuple[list[Cell], list[int], list[int]] | None = None
         self.token = 0
@@ -251,6 +253,8 @@ class Chairman:
         cell = self.plan.cells.get(msg.owner.cell)
         if not self.presides(now) or cell is None or cell.cell not in self.plan.path(sender):
             return
+        if not msg.ownerless and self._outdated(sender, msg.owner, out):
+            return
         grace = now - JOIN_GRACE_US
         gone = [
             n
@@ -266,6 +270,15 @@ class Chairman:
             if child is not None and child.parent == cell.cell:
                 self.inquests.open(child_id, self._asked(child), now, out)
         out.wake(self.due)
+
+    def _outdated(self, sender: int, owner: Owner, out: Sink) -> bool:
+        """Whether a newer owner of the cell has reported already; the sender is told of it."""
+        newest = self.owners.get(owner.cell)
+        if newest is None or (owner.electorate, owner.term) >= (newest.electorate, newest.term):
+            self.owners[owner.cell] = owner
+            return False
+        out.send(self.plan.contacts[sender], Path(None, (), (newest,)))
+        return True
 
     def on_here(self, sender: int, msg: Here) -> None:
         self.inquests.answered(sender, msg)
@@ -411,6 +424,7 @@ class Chairman:
         assert self.writing is not None
         cells, _, moved = self.writing
         self.writing = None
+        self.owners = {c: o for c, o in self.owners.items() if c in self.plan.cells}
         for path, version in zip(self._paths, answer.versions, strict=True):
             if version:
                 self.versions[path] = version

@@ -1,0 +1,282 @@
+"""Gossip in one cell, with a toy network in place of drivers: perfect, or cut as a test says."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from typing import Any
+
+from fabric.gossip.cell import CellGossip
+from fabric.gossip.members import Member, merge_news
+from fabric.machine import Contact, ListSink
+from fabric.settings import Settings
+from fabric.stream import Stream
+from fabric.tree.summary import host_summary
+from fabric.units import MS, SECOND
+from fabric.wire.gossip import (
+    ALIVE,
+    DEAD,
+    LEFT,
+    SUSPECT,
+    Ack,
+    News,
+    Ping,
+    ProbeAnswer,
+    ProbeFor,
+    Suspect,
+    Sync,
+    SyncAsk,
+)
+
+SETTINGS = Settings()
+HANDLERS = {
+    Ping: "on_ping",
+    Ack: "on_ack",
+    ProbeFor: "on_probe_for",
+    ProbeAnswer: "on_probe_answer",
+    Suspect: "on_suspect",
+    SyncAsk: "on_sync_ask",
+    Sync: "on_sync",
+}
+
+
+def contact(key: int) -> Contact:
+    return Contact(key, f"m{key}")
+
+
+def room(cpu: int) -> Any:
+    return host_summary(
+        labels=(), cpu=16, cpu_free=cpu, memory_mb=1, memory_free_mb=1, disk_free_mb=1, vms=0
+    )
+
+
+class Watcher:
+    """Hooks that remember."""
+
+    def __init__(self) -> None:
+        self.states: list[tuple[int, int]] = []
+        self.differing = 0
+        self.alone = 0
+        self.outlived = 0
+
+    def member_changed(self, cell: Any, member: Member, now: int, out: Any) -> None:
+        self.states.append((member.key, member.state))
+
+    def path_differs(self, cell: Any, contact: Contact, now: int, out: Any) -> None:
+        self.differing += 1
+
+    def superseded(self, cell: Any, news: News, now: int, out: Any) -> None:
+        self.outlived += 1
+
+    def isolated(self, cell: Any, now: int, out: Any) -> None:
+        self.alone += 1
+
+
+class Town:
+    """Members 1..n of cell 9 and the messages between them, each taking a millisecond."""
+
+    def __init__(self, n: int, boot: int = 1) -> None:
+        self.now = 0
+        self.out = ListSink()
+        self.watchers = {k: Watcher() for k in range(1, n + 1)}
+        self.cells: dict[int, CellGossip] = {}
+        self.queue: list[tuple[int, int, int, int, Any]] = []
+        self.cut: set[tuple[int, int]] = set()
+        self.down: set[int] = set()
+        self.sent = 0
+        self.pinged: Counter[int] = Counter()
+        for key in range(1, n + 1):
+            self.add(key, boot)
+        for cell in self.cells.values():
+            cell.set_members([contact(k) for k in self.cells], (), 0, self.out)
+
+    def add(self, key: int, boot: int) -> CellGossip:
+        stream, hooks = Stream(key), self.watchers[key]
+        cell = CellGossip(9, 0, key, contact(key), boot << 16, SETTINGS, stream, hooks, self.now)
+        self.cells[key] = cell
+        return cell
+
+    def isolate(self, key: int) -> None:
+        self.cut |= {(key, k) for k in self.cells} | {(k, key) for k in self.cells}
+
+    def post(self, source: int) -> None:
+        for output in self.out.take():
+            if output.kind == "send":
+                to, message = output.args
+                self.sent += 1
+                self.pinged[to.node_id] += isinstance(message, Ping)
+                if (source, to.node_id) not in self.cut:
+                    item = (self.now + MS, self.sent, source, to.node_id, message)
+                    heapq.heappush(self.queue, item)
+
+    def run(self, us: int) -> None:
+        end = self.now + us
+        while True:
+            due = {k: c.due for k, c in self.cells.items() if k not in self.down}
+            at = min([*due.values(), *[q[0] for q in self.queue[:1]]])
+            if at > end:
+                self.now = end
+                return
+            self.now = max(at, self.now)
+            if self.queue and self.queue[0][0] <= at:
+                _, _, source, target, message = heapq.heappop(self.queue)
+                if target not in self.down:
+                    name = HANDLERS[type(message)]
+                    getattr(self.cells[target], name)(source, message, self.now, self.out)
+                    self.post(target)
+                continue
+            for key, when in due.items():
+                if when <= self.now:
+                    self.cells[key].tick(self.now, self.out)
+                    self.post(key)
+
+    def states(self, of: int) -> set[int]:
+        return {
+            c.members[of].state for k, c in self.cells.items() if k != of and k not in self.down
+        }
+
+
+def test_everybody_is_probed_once_in_each_round() -> None:
+    town = Town(8)
+    town.run(5 * SECOND)
+    town.sent = 0
+    town.pinged.clear()
+    town.run(14 * SECOND)
+    pings_and_acks = 2 * 8 * 14
+    assert pings_and_acks <= town.sent <= pings_and_acks * 5 // 4  # anti-entropy on top
+    assert all(13 <= town.pinged[key] <= 15 for key in town.cells)
+    assert town.states(of=3) == {ALIVE}
+
+
+def test_a_killed_member_is_dead_to_all_within_four_rounds() -> None:
+    town = Town(8)
+    town.run(5 * SECOND)
+    town.down.add(3)
+    town.run(4 * SECOND)
+    assert town.states(of=3) == {DEAD}
+    for key in (1, 2, 4, 5, 6, 7, 8):
+        assert town.states(of=key) == {ALIVE}
+
+
+def test_news_of_load_reach_everybody_without_a_table_exchange() -> None:
+    town = Town(16)
+    town.run(3 * SECOND)
+    town.cells[5].set_summary(room(7))
+    town.run(5 * SECOND)
+    told = [c.members[5].news.summary for k, c in town.cells.items() if k != 5]
+    assert all(s is not None and s.cpu_free == 7 for s in told)
+
+
+def test_a_broken_link_between_two_gets_nobody_removed() -> None:
+    town = Town(6)
+    town.cut = {(1, 2), (2, 1)}
+    town.run(60 * SECOND)
+    for key in town.cells:
+        assert DEAD not in town.states(of=key)
+
+
+def test_no_single_member_can_evict_another_whatever_it_says() -> None:
+    town = Town(6)
+    town.run(3 * SECOND)
+    liar, victim = 1, 2
+    incarnation = town.cells[victim].news.incarnation
+    for _ in range(20):
+        for key in (3, 4, 5, 6):
+            lies = [
+                Suspect(9, victim, incarnation, True),
+                Ping(9, liar, 0, 0, 0, (News(victim, incarnation, DEAD, contact(2), 99, None),)),
+                Ping(9, liar, 0, 0, 0, (News(victim, incarnation, LEFT, contact(2), 99, None),)),
+            ]
+            for lie in lies:
+                name = HANDLERS[type(lie)]
+                getattr(town.cells[key], name)(liar, lie, town.now, town.out)
+                town.post(key)
+        town.run(SECOND)
+        incarnation = town.cells[victim].news.incarnation
+    for watcher in town.watchers.values():
+        assert (victim, DEAD) not in watcher.states
+        assert (victim, LEFT) not in watcher.states
+
+
+def test_a_suspect_refutes_by_a_higher_incarnation() -> None:
+    town = Town(5)
+    town.run(3 * SECOND)
+    before = town.cells[2].news.incarnation
+    town.isolate(2)
+    for _ in range(40):
+        town.run(50 * MS)
+        if SUSPECT in town.states(of=2):
+            break
+    assert SUSPECT in town.states(of=2)
+    town.cut = set()
+    town.run(3 * SECOND)
+    assert town.states(of=2) == {ALIVE}
+    assert town.cells[2].news.incarnation > before
+
+
+def test_a_pause_of_ours_makes_us_accuse_nobody() -> None:
+    town = Town(5)
+    town.run(3 * SECOND)
+    sleeper = town.cells[1]
+    town.down.add(1)
+    town.run(600 * MS)
+    town.down.remove(1)
+    town.run(100 * MS)
+    assert all(m.state == ALIVE for m in sleeper.members.values())
+
+
+def test_a_new_life_under_a_higher_boot_id_replaces_the_old_one() -> None:
+    town = Town(5)
+    town.run(3 * SECOND)
+    town.down.add(3)
+    town.run(5 * SECOND)
+    assert town.states(of=3) == {DEAD}
+    reborn = town.add(3, boot=2)
+    reborn.set_members([contact(k) for k in town.cells], (), town.now, town.out)
+    town.down.remove(3)
+    town.run(5 * SECOND)
+    assert town.states(of=3) == {ALIVE}
+
+
+def test_one_who_leaves_is_gone_at_once_and_not_suspected() -> None:
+    town = Town(5)
+    town.run(3 * SECOND)
+    town.cells[3].leave(town.out)
+    town.post(3)
+    town.down.add(3)
+    town.run(10 * MS)
+    assert town.states(of=3) == {LEFT}
+
+
+def test_only_the_record_decides_who_is_a_member() -> None:
+    town = Town(4)
+    town.run(3 * SECOND)
+    stranger = News(77, 1 << 16, ALIVE, contact(77), 1, None)
+    town.cells[1].merge(2, (stranger,), town.now, town.out)
+    assert 77 not in town.cells[1].members
+
+
+def test_merging_news_does_not_depend_on_their_order() -> None:
+    pieces = [
+        News(3, 1 << 16, ALIVE, contact(3), 4, room(4)),
+        News(3, (1 << 16) + 1, ALIVE, contact(3), 2, room(2)),
+        News(3, (1 << 16) + 1, SUSPECT, contact(3), 5, room(5)),
+        News(3, 1 << 16, DEAD, contact(3), 1, room(1)),
+    ]
+    results = []
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [1, 3, 0, 2]):
+        news = News(3, 0, ALIVE, contact(3), 0, None)
+        for i in order:
+            news = merge_news(news, pieces[i])
+        results.append(news)
+    assert all(r == results[0] for r in results)
+    assert results[0].state == SUSPECT
+    assert results[0].seq == 5
+
+
+def test_a_lonely_member_asks_where_it_belongs() -> None:
+    town = Town(3)
+    town.run(2 * SECOND)
+    town.down |= {2, 3}
+    town.run(20 * SECOND)
+    assert town.watchers[1].alone >= 1
