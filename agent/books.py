@@ -242,6 +242,8 @@ class Books:
         held = self._by_key.get(body.key)
         if held is None or held.reservation_id != body.reservation_id:
             self._remember_released(body.key, body.attempt)
+            if body.reservation_id in self._reservations:
+                return Answer(Done())  # after a restart the id may have gone to somebody else
             return Answer(Done(), (Write(reservation_key(body.reservation_id), None),))
         if body.attempt < held.attempt:
             return _stale(held)
