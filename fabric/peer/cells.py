@@ -262,10 +262,16 @@ class Cells:
                 self._lost(cell.key, now, out)
 
     def isolated(self, cell: CellGossip, now: int, out: Sink) -> None:
-        if cell.level == 0:
-            self.joiner.doubt(now, out)
-        else:
+        if cell.level > 0:
             self._introduce(cell.cell, out)
+            return
+        self.joiner.doubt(now, out)
+        record = self.paths.records.get(cell.cell)
+        if record is not None:
+            # they may hold an older record, in which we are no member, and so not hear us
+            for contact in record.members:
+                if contact.node_id != self.me.node_id:
+                    out.send(contact, Path(self.paths.topo, (record,), ()))
 
     def on_stamps(self, sender: int, msg: PathStamps, now: int, out: Sink) -> None:
         contact = self._contact_of(sender)

@@ -34,7 +34,8 @@ def stormy(seed: int, **changes: object) -> Scenario:
         Expire(33 * SECOND),
     )
     values: dict[str, object] = {
-        "hosts": 20, "duration_s": 100, "seed": seed, "faults": faults, **SMALL, **changes,
+        "hosts": 20, "duration_s": 100, "seed": seed, "faults": faults, "place_rate": 5,
+        "vm_life_s": 10, **SMALL, **changes,
     }  # fmt: skip
     return Scenario(**values)  # type: ignore[arg-type]
 
