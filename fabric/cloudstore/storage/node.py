@@ -68,6 +68,7 @@ class StoreNode:
         self._epoch_us = time.time_ns() // 1000 - time.monotonic_ns() // 1000
         self._hosted: dict[int, HostedShard] = {}
         self._used = {shard for shard in range(shards) if self._holds(shard)}
+        self._random: list[bytes] = []
         self._writes: list[Write] = []
         self._tokens: list[tuple[HostedShard, int]] = []
         self._committing = self._commit_planned = self._flushing = False
@@ -138,7 +139,11 @@ class StoreNode:
         return sorted(self._used)
 
     def random128(self) -> int:
-        return secrets.randbits(128)
+        """Return 128 bits from the system's generator, which is asked for many at a time."""
+        if not self._random:
+            pool = secrets.token_bytes(16 * 256)
+            self._random = [pool[i : i + 16] for i in range(0, len(pool), 16)]
+        return int.from_bytes(self._random.pop(), "big")
 
     async def propose(self, shard: int, command: bytes) -> Outcome:
         if self.documents.rows > MAX_OVERLAY_ROWS:
