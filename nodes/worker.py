@@ -79,6 +79,7 @@ class Worker:
         self._clock_us = clock_us
         self._claims = Claims(name, life)
         self._runs: dict[str, asyncio.Task[None]] = {}
+        self._full = False  # work was left lying because all runs were taken
         self._nudge = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
 
@@ -117,9 +118,11 @@ class Worker:
 
     async def _look(self) -> None:
         found = {stored.value.id: stored for stored in await self._cloud.list(Work)}
+        self._full = False
         items = [Item(key, it.version, it.value.holder) for key, it in found.items()]
         for item in self._claims.look(items, self._clock_us()):
-            if len(self._runs) >= MAX_RUNS:
+            self._full = len(self._runs) >= MAX_RUNS
+            if self._full:
                 return
             if item.task_id in self._runs:
                 continue
@@ -129,7 +132,8 @@ class Worker:
 
     def _forget(self, task_id: str, _: asyncio.Task[None]) -> None:
         del self._runs[task_id]
-        self._nudge.set()  # another may have waited for room
+        if self._full:
+            self._nudge.set()
 
     # --- one task ---------------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ CREATING: Final = "CREATING"
 READY: Final = "READY"
 PENDING_DELETE: Final = "PENDING_DELETE"
 STOPPED: Final = "STOPPED"
-SUSPENDED: Final = "SUSPENDED"
 ATTACHED: Final = "ATTACHED"
 
 #: Phases of an attempt to create a VM on a host.

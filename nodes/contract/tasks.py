@@ -104,14 +104,6 @@ def kept(error: FabricError) -> ApiError:
     return ApiError(error.code, error.message, dict(error.data))
 
 
-def current_step(task: Task) -> int:
-    """Return the index of the first step that is not completed (the number of steps if none)."""
-    for index, step in enumerate(task.steps):
-        if step.state != COMPLETED:
-            return index
-    return len(task.steps)
-
-
 def _with_step(task: Task, index: int, step: Step) -> Task:
     steps = list(task.steps)
     steps[index] = step
