@@ -145,8 +145,17 @@ class _Clock:
         return self._last
 
 
-def make_directory(path: Path) -> None:
-    """Make a data directory, or raise :class:`DataDirectoryError` that says why not."""
+def make_directory(path: Path, unless: Sequence[str]) -> None:
+    """Make a data directory, or raise :class:`DataDirectoryError` that says why not.
+
+    ``unless`` are names in it that only another kind of node makes.
+    """
+    for name in unless:
+        if (path / name).exists():
+            raise DataDirectoryError(
+                f"data directory {path} belongs to another kind of node: it holds {name}",
+                {"path": str(path)},
+            )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -162,7 +171,7 @@ async def run_front(
 ) -> None:
     """Join a fabric as an observer and serve the REST API over it until ``stop`` is set."""
     if options.data_dir is not None:
-        make_directory(options.data_dir)
+        make_directory(options.data_dir, unless=("host-001", "peer.lmdb"))
     peer_dir = None if options.data_dir is None else options.data_dir / "peer"
     async with (
         CloudService(

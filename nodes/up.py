@@ -66,7 +66,7 @@ class Ready:
 async def up(options: UpOptions) -> AsyncIterator[Ready]:
     """Run the cloud for as long as the context lasts."""
     if options.data_dir is not None:
-        make_directory(options.data_dir)
+        make_directory(options.data_dir, unless=("peer", "peer.lmdb"))
     async with contextlib.AsyncExitStack() as stack:
         service = await stack.enter_async_context(
             CloudService(
@@ -77,8 +77,7 @@ async def up(options: UpOptions) -> AsyncIterator[Ready]:
             )
         )
         peers = await _open_hosts(options, stack)
-        async with asyncio.timeout(_FORM_S):
-            await asyncio.gather(*(peer.ready(_FORM_S) for peer in peers))
+        await asyncio.gather(*(peer.ready(_FORM_S) for peer in peers))
         service.work_with(peers[0])
         yield Ready(service.url, tuple(peers))
 

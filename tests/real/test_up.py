@@ -17,16 +17,18 @@ from typing import Any
 import aiohttp
 import pytest
 
+import fabric
+from agent import simulated_host
 from fabric.cloudstore.storage.node import StoreNode
 from fabric.errors import AddressInUse, DataDirectoryError, EdgeError
 from nodes.cloud.access import KINDS
 from nodes.demo.rest import RestClient, create_project
-from nodes.service import Listen
+from nodes.service import FrontOptions, Listen, run_front
 from nodes.up import UpOptions, up
 
 ROOT = Path(__file__).parents[2]
 HOSTS = 3
-VM = {
+VM: dict[str, Any] = {
     "name": "vm",
     "flavor": "small",
     "sourceImageId": "image",
@@ -199,6 +201,14 @@ async def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
             pass
 
 
+async def test_a_directory_of_another_kind_of_node(tmp_path: Path) -> None:
+    async with fabric.open(data_dir=tmp_path, host=simulated_host(), candidate=True):
+        pass
+    with pytest.raises(DataDirectoryError, match="another kind of node"):
+        async with up(UpOptions(1, tmp_path)):
+            pass
+
+
 async def test_a_directory_in_use(tmp_path: Path) -> None:
     options = UpOptions(1, tmp_path, listen=Listen(port=0))
     async with up(options):
@@ -213,3 +223,74 @@ async def test_in_memory_and_as_many_hosts_as_on_record(tmp_path: Path) -> None:
     for asked in (2, 1):
         async with up(UpOptions(asked, tmp_path, listen=Listen(port=0))) as ready:
             assert len(ready.hosts) == 2
+
+
+def spec(**changed: Any) -> dict[str, Any]:
+    return {**VM, **changed}
+
+
+async def ended(rest: RestClient, project: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Create a VM and return its task once it ended, whichever way."""
+    async with (
+        aiohttp.ClientSession(rest.base) as session,
+        session.post(f"/projects/{project}/vms", json=body) as response,
+    ):
+        task = await response.json()
+        assert response.status == 201, task
+    async with asyncio.timeout(30):
+        while task["state"] not in ("COMPLETED", "ERROR"):
+            await asyncio.sleep(0.02)
+            task = await rest.get(f"/tasks/{task['id']}")
+    return task
+
+
+async def test_refusals_of_the_real_tree_have_the_contracts_codes() -> None:
+    host = simulated_host(cpu=4, memory_mb=4096, datastores={"local": 50_000})
+    options = UpOptions(2, accept_any_image=True, listen=Listen(port=0), host=host)
+    boot = VM["attachedDisks"][0]
+    huge = {**boot, "name": "data", "bootDisk": False, "capacityGb": 100}
+    async with up(options) as ready:
+        rest = RestClient(ready.url)
+        project = await create_project(rest)
+        for name, cpu, memory_gb in (("wide", 5, 1), ("deep", 1, 5)):
+            cost = [
+                {"key": "vm.cpu", "value": cpu, "unit": "COUNT"},
+                {"key": "vm.memory", "value": memory_gb, "unit": "GB"},
+            ]
+            await rest.change("/flavors", {"name": name, "kind": "vm", "cost": cost})
+        for changed, code in (
+            ({"flavor": "wide"}, "NotEnoughCpuResource"),
+            ({"flavor": "deep"}, "NotEnoughMemoryResource"),
+            ({"attachedDisks": [boot, huge]}, "NotEnoughDatastoreCapacity"),
+            ({"affinities": [{"kind": "datastore", "id": "none"}]}, "UnfullfillableAffinities"),
+            ({"affinities": [{"kind": "host", "id": "none"}]}, "UnfullfillableAffinities"),
+        ):
+            task = await ended(rest, project, spec(**changed))
+            assert [e["code"] for e in task["steps"][0]["errors"]] == [code], task
+        where = [{"kind": "host", "id": "inproc://host-002"}]
+        task = await ended(rest, project, spec(affinities=where))
+        assert task["state"] == "COMPLETED"
+        vm = await rest.get(f"/vms/{task['entity']['id']}")
+        assert (vm["host"], vm["datastore"]) == ("inproc://host-002", "local")
+        await rest.close()
+
+
+async def test_a_front_joins_a_fabric_over_zeromq(tmp_path: Path) -> None:
+    stop, told = asyncio.Event(), asyncio.get_running_loop().create_future()
+    async with fabric.open(host=simulated_host(), candidate=True) as host:
+        await host.ready()
+        options = FrontOptions((host.contact.address,), tmp_path, Listen(port=0), True)
+        front = asyncio.create_task(
+            run_front(options, stop, lambda url, contact: told.set_result((url, contact)))
+        )
+        await asyncio.wait((told, front), return_when=asyncio.FIRST_COMPLETED)
+        url, contact = told.result()
+        rest = RestClient(url)
+        project = await create_project(rest)
+        vm = await rest.get(f"/vms/{await rest.change(f'/projects/{project}/vms', VM)}")
+        assert vm["host"] == host.contact.address
+        rows = {row.contact.node_id: row.observer for row in await host.members()}
+        assert rows == {host.contact.node_id: False, contact.node_id: True}
+        await rest.close()
+        stop.set()
+        await front
