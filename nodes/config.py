@@ -24,7 +24,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
-from fabric.errors import ConfigError
+from fabric.errors import BadInput, ConfigError
+from fabric.ids import format_id, parse_id
 from fabric.limits import MAX_ADDRESS, MAX_CELL_MEMBERS, MAX_HOST_CPU, MAX_HOST_MB
 from fabric.settings import Settings
 
@@ -47,6 +48,7 @@ class Kind(Enum):
     ADDRESSES = "a list of addresses like tcp://127.0.0.1:7001"
     HTTP = "an address like 127.0.0.1:9080"
     NAMES = "a list of names"
+    NODE = "16 hexadecimal digits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ _TABLE: Final = (
     Setting("join", Kind.ADDRESSES, "address of any living peer; give several for safety",
             (), metavar="ADDRESS"),
     Setting("data_dir", Kind.PATH, "directory for what must survive a restart", metavar="DIR"),
+    Setting("node_id", Kind.NODE, "refuse a data directory that belongs to another node",
+            metavar="ID"),
     Setting("coordinator", Kind.PATH,
             "directory of the embedded coordinator, shared by the candidates of this machine "
             "(default: 'coordinator' inside the data directory)", metavar="DIR"),
@@ -382,6 +386,14 @@ def _http(setting: Setting, raw: object) -> str:
     return text
 
 
+def _node(setting: Setting, raw: object) -> str:
+    text = _text(setting, raw)
+    try:
+        return format_id(parse_id(text))
+    except BadInput:
+        raise ValueError(f"must be {setting.kind.value}, not all zero") from None
+
+
 def _listed(setting: Setting, raw: object) -> tuple[str, ...]:
     """Return a list from a TOML array, repeated flags, or one text separated by commas."""
     if isinstance(raw, str):
@@ -406,6 +418,7 @@ _PARSERS: Final[Mapping[Kind, Callable[[Setting, object], Value]]] = {
     Kind.ADDRESSES: _addresses,
     Kind.HTTP: _http,
     Kind.NAMES: _listed,
+    Kind.NODE: _node,
 }
 
 

@@ -10,25 +10,23 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
+import fabric
 from fabric.errors import ConfigError, Unavailable
 from fabric.ids import format_id
-from fabric.machine import Contact, Message
+from fabric.machine import Contact
+from fabric.survey import TreeCell
 from fabric.tree.summary import Summary
-from fabric.wire.peer import Members, MembersAsk, Status, StatusAsk
+from fabric.wire.peer import MemberRow, Members, Status
 from fabric.wire.tree import HOST
 from nodes.cli.output import Exit, Output
-from nodes.client import Client
 from nodes.config import Config, check_address, default_data_dir
-from nodes.tree import Tree, TreeCell, Walker
+from nodes.tree import cells_of, depth_of, is_leaf, load_of
 
 #: In a data directory: the address of the peer that runs on it.
 ADDRESS_FILE: Final = "address"
 STATES: Final = ("alive", "suspect", "dead", "left")
-
-Asking: TypeAlias = Callable[[Message], Awaitable[Message]]
-
 
 def peer_address(config: Config) -> str:
     """Return the address of the peer to ask. Raises :class:`ConfigError`."""
@@ -45,14 +43,12 @@ def peer_address(config: Config) -> str:
         ) from None
 
 
-def with_peer(config: Config, work: Callable[[Asking], Awaitable[int]]) -> int:
-    """Run ``work`` with a function that asks the peer."""
-    peer = Contact(0, peer_address(config))
-    timeout_s = config.seconds("timeout_s")
+def with_peer(config: Config, work: Callable[[fabric.Client, float], Awaitable[int]]) -> int:
+    """Run ``work`` with a client of the peer, and the time that it may take."""
 
     async def main() -> int:
-        async with Client() as client:
-            return await work(lambda body: client.ask(peer, body, timeout_s))
+        async with fabric.connect(peer_address(config)) as client:
+            return await work(client, config.seconds("timeout_s"))
 
     return asyncio.run(main())
 
@@ -63,9 +59,8 @@ def with_peer(config: Config, work: Callable[[Asking], Awaitable[int]]) -> int:
 def status(config: Config, out: Output) -> int:
     """Print how a peer sees itself."""
 
-    async def work(ask: Asking) -> int:
-        answer = await ask(StatusAsk())
-        assert isinstance(answer, Status)
+    async def work(client: fabric.Client, timeout_s: float) -> int:
+        answer = await client.status(timeout_s)
         for name, value in _status_lines(answer):
             out.line(f"{name:<12} {value}")
         out.object(_status_object(answer))
@@ -116,13 +111,11 @@ def _status_object(status: Status) -> dict[str, Any]:
 def members(config: Config, out: Output) -> int:
     """Print who is in each cell that the peer takes part in."""
 
-    async def work(ask: Asking) -> int:
-        status = await ask(StatusAsk())
-        assert isinstance(status, Status)
+    async def work(client: fabric.Client, timeout_s: float) -> int:
+        status = await client.status(timeout_s)
         cells = []
         for cell in _gossips_in(status):
-            answer = await ask(MembersAsk(cell))
-            assert isinstance(answer, Members)
+            answer = await client.cell(cell, timeout_s)
             cells.append(_members_object(answer))
             _print_members(answer, out)
         out.object({"cells": cells})
@@ -155,70 +148,74 @@ def _print_members(members: Members, out: Output) -> None:
 
 
 def _members_object(members: Members) -> dict[str, Any]:
-    leaf = members.record.level == 0
+    owner = members.owner
     return {
         "cell": members.record.cell,
         "level": members.record.level,
         "parent": members.record.parent,
-        "owner": None if members.owner is None else contact_object(members.owner.contact),
-        "term": None if members.owner is None else members.owner.term,
-        "members": [
-            {
-                "key": format_id(row.key) if leaf else row.key,
-                **contact_object(row.contact),
-                "state": STATES[row.state],
-                "observer": row.observer,
-                "summary": _summary(row.summary),
-            }
-            for row in members.rows
-        ],
+        "owner": None if owner is None else contact_object(owner.contact),
+        "term": None if owner is None else owner.term,
+        "members": [_row_object(row, members.record.level == 0) for row in members.rows],
+    }
+
+
+def _row_object(row: MemberRow, leaf: bool) -> dict[str, Any]:
+    return {
+        "key": format_id(row.key) if leaf else row.key,
+        **contact_object(row.contact),
+        "state": STATES[row.state],
+        "observer": row.observer,
+        "summary": _summary(row.summary),
     }
 
 
 def tree(config: Config, out: Output) -> int:
     """Print the whole tree of cells."""
-    peer = Contact(0, peer_address(config))
-    timeout_s = config.seconds("timeout_s")
 
-    async def read() -> Tree:
-        async with Client() as client:
-            return await Walker(lambda to, body: client.ask(to, body, timeout_s), [peer]).walk()
+    async def work(client: fabric.Client, timeout_s: float) -> int:
+        root = await client.tree(timeout_s)
+        _print_branch(root, "root", "", "", out)
+        silent = [cell.cell for cell, _ in cells_of(root) if cell.error is not None]
+        out.object({"depth": depth_of(root), "silent": silent, "root": _cell_object(root)})
+        return Exit.UNAVAILABLE if silent else Exit.OK
 
-    found = asyncio.run(read())
-    chairman = found.topo.chairman
-    out.line(f"chairman {format_id(chairman.node_id)} at {chairman.address}")
-    if found.root is not None:
-        _print_branch(found, found.root, "", "", out)
-    for cell in found.silent:
-        out.line(f"cell {cell}: nobody answers for it")
-    out.object({
-        "chairman": contact_object(chairman), "root": found.topo.root, "depth": found.depth,
-        "silent": found.silent,
-        "cells": [
-            _members_object(Members(cell.record, cell.owner, cell.rows))
-            for _, cell in sorted(found.cells.items())
-        ],
-    })
-    return Exit.OK if not found.silent else Exit.UNAVAILABLE
+    return with_peer(config, work)
 
 
-def _print_branch(found: Tree, cell: TreeCell, first: str, rest: str, out: Output) -> None:
-    kind = "root" if cell.depth == 0 else "leaf" if cell.is_leaf else "inner"
-    owner = cell.owner
-    who = f"owner {format_id(owner.contact.node_id)} (term {owner.term})" if owner else "no owner"
-    out.line(f"{first}{kind} cell {cell.record.cell}  {who}  {_load(cell.summary())}")
-    branches = found.children(cell)
-    if cell.is_leaf:
-        hosts = [row for row in cell.rows if not row.observer]
-        for number, row in enumerate(hosts):
-            last = number == len(hosts) - 1
-            load = _load(row.summary) if row.summary else ""
-            out.line(f"{rest}{'└─ ' if last else '├─ '}{format_id(row.key)}  "
-                     f"{STATES[row.state]:<7}  {row.contact.address}  {load}")
-    for number, child in enumerate(branches):
-        last = number == len(branches) - 1
-        _print_branch(found, child, rest + ("└─ " if last else "├─ "),
-                      rest + ("   " if last else "│  "), out)
+def _print_branch(cell: TreeCell, kind: str, first: str, rest: str, out: Output) -> None:
+    if cell.error is not None:
+        out.line(f"{first}{kind} cell {cell.cell}  {cell.error.code}: {cell.error.message}")
+        return
+    owner = format_id(cell.owner.node_id) if cell.owner else "nobody"
+    out.line(f"{first}{kind} cell {cell.cell}  owner {owner}  {_load(load_of(cell))}")
+    hosts = [row for row in cell.rows if not row.observer] if is_leaf(cell) else []
+    branches: list[MemberRow | TreeCell] = [*hosts, *cell.children]
+    for number, branch in enumerate(branches, 1):
+        here, below = ("└─ ", "   ") if number == len(branches) else ("├─ ", "│  ")
+        if isinstance(branch, TreeCell):
+            kind = "leaf" if is_leaf(branch) else "inner"
+            _print_branch(branch, kind, rest + here, rest + below, out)
+        else:
+            load = _load(branch.summary) if branch.summary else ""
+            out.line(f"{rest}{here}{format_id(branch.key)}  {STATES[branch.state]:<7}  "
+                     f"{branch.contact.address}  {load}")
+
+
+def _cell_object(cell: TreeCell) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "cell": cell.cell, "owner": None if cell.owner is None else contact_object(cell.owner)
+    }
+    if cell.error is not None:
+        return told | {"error": {"code": cell.error.code, "message": cell.error.message}}
+    leaf = is_leaf(cell)
+    assert cell.record is not None
+    return told | {
+        "leaf": leaf,
+        "seats": [contact_object(seat) for seat in cell.record.seats],
+        "summary": _summary(load_of(cell)),
+        "members": [_row_object(row, leaf) for row in cell.rows],
+        "cells": [_cell_object(child) for child in cell.children],
+    }
 
 
 def contact_object(contact: Contact) -> dict[str, str]:

@@ -62,9 +62,9 @@ _ASK: Final = ("peer", "data_dir", "timeout_s")
 COMMANDS: Final = (
     Command(
         "peer", "run one peer until SIGTERM", "nodes.cli.peer:run",
-        settings=("listen", "join", "data_dir", "coordinator", "host", "candidate", "leaf_min",
-                  "leaf_max", "inner_min", "inner_max", "cpu", "memory_mb", "disk_mb", "zone",
-                  "networks", "tags"),
+        settings=("listen", "join", "data_dir", "node_id", "coordinator", "host", "candidate",
+                  "leaf_min", "leaf_max", "inner_min", "inner_max", "cpu", "memory_mb", "disk_mb",
+                  "zone", "networks", "tags"),
         description="Run one peer in the foreground. A candidate without --join creates a new "
         "topology;\nevery other peer joins one. SIGTERM and Ctrl-C leave gracefully.",
         examples=(
@@ -81,6 +81,14 @@ COMMANDS: Final = (
         "started again\non the same directory, it goes on where it was.",
         examples=(
             ("fabric up --hosts 8 --accept-any-image", "then: curl http://127.0.0.1:9080/tenants"),
+        ),
+    ),
+    Command(
+        "front", "the REST API over a fabric of real peers", "nodes.cli.up:front",
+        settings=("join", "listen", "data_dir", "http", "accept_any_image"),
+        description="Join a fabric as an observer, with the store, the REST front and a worker.",
+        examples=(
+            ("fabric front --join tcp://127.0.0.1:7001 --data-dir front --accept-any-image", ""),
         ),
     ),
     Command(

@@ -107,7 +107,7 @@ class LiveView:
     def _label(self, cell: CellView) -> Text:
         owner = self._scene.name_of(cell.owner)
         kind = "leaf" if cell.is_leaf else "root" if cell.depth == 0 else "inner"
-        label = Text.assemble((f"{kind} ", "dim"), (f"{owner}", "bold"), (f" t{cell.term} ", "dim"))
+        label = Text.assemble((f"{kind} ", "dim"), (f"{owner}", "bold"), " ")
         if cell.is_leaf:
             for node_id in cell.members:
                 peer = self._scene.peer_of(node_id)

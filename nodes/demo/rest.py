@@ -24,8 +24,10 @@ class RestClient:
         self.base = base.rstrip("/")
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
 
-    async def close(self) -> None:
-        """Close the connections."""
+    async def __aenter__(self) -> RestClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
     async def get(self, path: str) -> dict[str, Any]:

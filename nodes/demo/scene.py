@@ -66,7 +66,6 @@ class CellView:
     parent: int
     is_leaf: bool
     owner: int
-    term: int
     members: tuple[int, ...]
     depth: int = 0
 

@@ -54,6 +54,7 @@ def test_every_setting_can_be_given_in_all_three_ways(tmp_path: Path) -> None:
         Kind.ADDRESSES: ("tcp://127.0.0.1:1", '["tcp://127.0.0.1:1"]'),
         Kind.HTTP: ("127.0.0.1:1", '"127.0.0.1:1"'),
         Kind.NAMES: ("a,b", '["a", "b"]'),
+        Kind.NODE: ("2a", '"2a"'),
     }
     for name, setting in SETTINGS.items():
         text, toml = samples.get(setting.kind, ("", ""))
@@ -101,6 +102,7 @@ def test_unknown_table_is_refused(tmp_path: Path) -> None:
         ('listen = "tcp://127.0.0.1"', "must end with HOST:PORT"),
         ('listen = "tcp://127.0.0.1:99999"', "must have a port between 0 and 65535"),
         ('join = ["tcp://a:1", 7]', "must be a list of addresses"),
+        ('node_id = "xyz"', "must be 16 hexadecimal digits, not all zero (was 'xyz')"),
         ('data_dir = ""', "must not be empty"),
         ("leaf_max = [1", "not valid TOML"),
     ],

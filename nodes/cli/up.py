@@ -1,0 +1,76 @@
+"""``fabric up`` and ``fabric front``: the REST API over a cloud of its own, or over real peers.
+
+Both run until SIGTERM or Ctrl-C.  With ``--json`` the first line tells where the API is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import fabric
+from fabric.errors import ConfigError
+from fabric.ids import format_id
+from nodes.cli.output import Exit, Output
+from nodes.cli.peer import recorded_address, stop_signals
+from nodes.config import Config
+from nodes.service import FrontOptions, Listen, run_front
+from nodes.up import Ready, UpOptions, run_up
+
+
+def run(config: Config, out: Output) -> int:
+    """Run a whole cloud in this process."""
+    options = UpOptions(
+        hosts=config.number("hosts"), data_dir=config.path("data_dir"),
+        accept_any_image=config.flag("accept_any_image"), listen=_listen(config),
+    )
+
+    def ready(up: Ready) -> None:
+        out.line(f"{len(up.hosts)} hosts are up; the REST API is at {up.url}")
+        out.line(f"try: curl {up.url}/tenants")
+        out.object({"event": "ready", "http": up.url, "hosts": len(up.hosts)})
+
+    return asyncio.run(_until_signal(lambda stop: run_up(options, stop, ready), out))
+
+
+def front(config: Config, out: Output) -> int:
+    """Join a fabric of real peers as an observer, and serve the REST API over it."""
+    if not config.names("join"):
+        raise ConfigError(
+            "a front needs --join ADDRESS of a living peer", {"field": "join"}
+        )
+    data_dir = config.path("data_dir")
+    options = FrontOptions(
+        join=config.names("join"), data_dir=data_dir, listen=_listen(config),
+        accept_any_image=config.flag("accept_any_image"), address=config.text("listen"),
+    )
+
+    with contextlib.ExitStack() as recorded:
+
+        def ready(url: str, contact: fabric.Contact) -> None:
+            recorded.enter_context(recorded_address(data_dir, contact.address))
+            node_id = format_id(contact.node_id)
+            out.line(f"peer {node_id} at {contact.address}; the REST API is at {url}")
+            out.object({
+                "event": "ready", "http": url, "node_id": node_id, "address": contact.address
+            })
+
+        return asyncio.run(_until_signal(lambda stop: run_front(options, stop, ready), out))
+
+
+def _listen(config: Config) -> Listen:
+    host, _, port = config.text("http").rpartition(":")
+    return Listen(host.strip("[]"), int(port))
+
+
+async def _until_signal(work: Callable[[asyncio.Event], Awaitable[None]], out: Output) -> int:
+    """Do ``work`` until a signal sets its event."""
+    stop = asyncio.Event()
+    async with stop_signals() as stopped:
+        stopped.add_done_callback(lambda _: stop.set())
+        await work(stop)
+        number = stopped.result() if stopped.done() else None
+    out.object({"event": "left"})
+    return Exit.INTERRUPTED if number is not None and number.name == "SIGINT" else Exit.OK
+

@@ -1,0 +1,127 @@
+"""Run the demo, and leave nothing behind.
+
+Everything lies in one temporary directory.  However the demo ends (well, badly, by Ctrl-C, by
+SIGTERM, by a closed terminal), :func:`run` ends every process that it started, and removes the
+directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fabric.errors import FabricError
+from nodes.cli.output import Exit, Output
+from nodes.config import Config
+from nodes.demo.fleet import Fleet
+from nodes.demo.scene import Scene
+from nodes.demo.story import STAGES, Story
+
+_NEXT = """
+Where to go next:
+  fabric up --hosts 8 --accept-any-image     a small cloud with the REST API on 127.0.0.1:9080
+  fabric peer --help                         real peers of your own; then: fabric tree, place
+  fabric sim run --hosts 1000 --duration 120 --seed 7 --kill 5 --place-rate 20
+  README.md, "Embedded": a peer of your own in ten lines of Python
+"""
+
+
+def run(config: Config, out: Output) -> int:
+    """Run the demo; the exit code says whether everything that must hold did."""
+    directory = Path(tempfile.mkdtemp(prefix="fabric-demo-"))
+    fleet = Fleet(directory)
+    scene = Scene(STAGES)
+    story = Story(scene, fleet, directory, config.number("peers"), config.number("sim_hosts"))
+    try:
+        with _ended_by_signals(), _view(scene, config, out):
+            asyncio.run(_tell(story))
+    finally:
+        # Whatever happened, and even if Ctrl-C is pressed again meanwhile.
+        with _signals_ignored():
+            fleet.kill_all()
+            shutil.rmtree(directory, ignore_errors=True)
+        _summarize(scene, out)
+    out.line(_NEXT)
+    out.object(story.figures)
+    return Exit.OK
+
+
+async def _tell(story: Story) -> None:
+    async with story.fleet:
+        try:
+            await story.tell()
+        except* FabricError as group:
+            story.scene.fail()
+            raise _first(group) from None
+        except* BaseException:
+            story.scene.fail()
+            raise
+
+
+def _first(group: BaseExceptionGroup[FabricError]) -> FabricError:
+    """The error that tells most: task groups wrap errors, people want to read one."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, FabricError)
+    return error
+
+
+@contextlib.contextmanager
+def _view(scene: Scene, config: Config, out: Output) -> Iterator[None]:
+    """Show the scene: live on a terminal, else line by line."""
+    if sys.stdout.isatty() and not out.as_json and not config.flag("plain"):
+        from rich.console import Console
+
+        from nodes.demo.live import LiveView
+
+        with LiveView(scene, Console()):
+            yield
+    else:
+        scene.on_log = lambda at, text: out.line(f"{at:6.1f} s  {text}")
+        yield
+
+
+def _summarize(scene: Scene, out: Output) -> None:
+    """Say how each stage ended; the live view is gone by now, plain lines were seen already."""
+    if scene.on_log is None:
+        for stage in scene.stages:
+            out.line(f"{stage.state.value:<8} {stage.title}")
+            if stage.result:
+                out.line(f"{'':<8}   {stage.result}")
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with _handlers({signal.SIGTERM: interrupt, signal.SIGHUP: interrupt}):
+        yield
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Nothing may interrupt the clearing up, which takes a moment."""
+    ignored = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)
+    with _handlers(ignored):
+        yield
+
+
+@contextlib.contextmanager
+def _handlers(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
