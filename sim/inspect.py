@@ -37,11 +37,11 @@ def books_of(node: Node) -> Books:
 
 def owns(node: Node, cell: int) -> bool:
     """Tell whether the peer holds the lease of ``cell`` now."""
-    return cells_of(node).owns(cell, node.now)
+    return cells_of(node).leases.owns(cell, node.now)
 
 
 def summary_of(node: Node, cell: int) -> Summary | None:
     """Return what the peer, as owner of ``cell``, says of all that is below it."""
     cells = cells_of(node)
     gossip = cells.gossip.get(cell)
-    return None if gossip is None else cells.cell_summary(gossip)
+    return None if gossip is None else cells.duties.cell_summary(gossip)

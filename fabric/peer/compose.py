@@ -43,6 +43,7 @@ from fabric.machine import (
 from fabric.peer import reading
 from fabric.peer.calls import Caller
 from fabric.peer.cells import Cells
+from fabric.peer.leases import Leases
 from fabric.peer.notices import DiskNotice, JoinRefusedNotice, LeftNotice
 from fabric.peer.tables import CellTables
 from fabric.placement.host import HOST_PREFIX, HostBooks
@@ -303,7 +304,7 @@ class Peer:
         """Note the router's next deadline, and tell the cell what the books have room for now."""
         self.router_due = self.router.due
         if self.books is not None:
-            self.cells.set_host_summary(self.books.summary(), out)
+            self.cells.duties.set_host_summary(self.books.summary(), out)
 
     def _leave(self, now: int, out: Sink) -> None:
         self.cells.leave(out)
@@ -343,6 +344,17 @@ def _in_cells(method: str) -> Handler:
     return handler
 
 
+def _in_leases(method: str) -> Handler:
+    """Return a handler that gives the message to :class:`~fabric.peer.leases.Leases`."""
+    function = getattr(Leases, method)
+
+    def handler(peer: Peer, sender: int, msg: Any, now: int, out: Sink) -> None:
+        function(peer.cells.leases, sender, msg, now, out)
+        peer.cells.reckon(out)
+
+    return handler
+
+
 #: Who takes which message.
 _HANDLERS: Final[dict[type[Any], Handler]] = {
     Ping: _in_cell("on_ping"),
@@ -353,11 +365,11 @@ _HANDLERS: Final[dict[type[Any], Handler]] = {
     SyncAsk: _in_cell("on_sync_ask"),
     Sync: _in_cell("on_sync"),
     PathStamps: _in_cells("on_stamps"),
-    LeaseAsk: _in_cells("on_lease_ask"),
-    LeaseGrant: _in_cells("on_lease_grant"),
-    LeaseDeny: _in_cells("on_lease_deny"),
-    LeaseRelease: _in_cells("on_lease_release"),
-    Vacant: _in_cells("on_vacant"),
+    LeaseAsk: _in_leases("on_lease_ask"),
+    LeaseGrant: _in_leases("on_lease_grant"),
+    LeaseDeny: _in_leases("on_lease_deny"),
+    LeaseRelease: _in_leases("on_lease_release"),
+    Vacant: _in_leases("on_vacant"),
     Path: Peer._on_path,
     Join: Peer._on_join,
     JoinRefused: Peer._on_join_refused,

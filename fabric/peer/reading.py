@@ -12,7 +12,7 @@ from fabric.wire.peer import MemberRow, Members, Status
 def status(cells: Cells, candidate: bool, chairman: bool, now: int) -> Status:
     """Return the peer's own account."""
     paths = cells.paths
-    owns = tuple([c for c in paths.path if cells.owns(c, now)])
+    owns = tuple([c for c in paths.path if cells.leases.owns(c, now)])
     root = cells.gossip.get(paths.root)
     owners = [paths.owners[c] for c in paths.path if c in paths.owners]
     return Status(
@@ -26,8 +26,8 @@ def status(cells: Cells, candidate: bool, chairman: bool, now: int) -> Status:
         owns,
         chairman,
         candidate,
-        cells.host_summary,
-        cells.cell_summary(root) if root is not None and paths.root in owns else None,
+        cells.duties.host_summary,
+        cells.duties.cell_summary(root) if root is not None and paths.root in owns else None,
     )
 
 

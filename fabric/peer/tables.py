@@ -31,7 +31,7 @@ class CellTables:
 
     def owner_of(self, cell: int) -> Contact | None:
         cells = self.cells
-        ownership = cells.ownerships.get(cell)
+        ownership = cells.leases.ownerships.get(cell)
         if ownership is not None and ownership.state == OWNING:
             return cells.me
         owner = cells.paths.owners.get(cell)
@@ -44,7 +44,7 @@ class CellTables:
         return owner.contact
 
     def owns(self, cell: int, now: int) -> bool:
-        return self.cells.owns(cell, now)
+        return self.cells.leases.owns(cell, now)
 
     def children(self, cell: int) -> Sequence[Child]:
         gossip = self.cells.gossip.get(cell)
@@ -54,7 +54,7 @@ class CellTables:
         rows = [self._child(m, is_host) for m in gossip.members.values() if not m.observer]
         if not is_host or self.cells.role == HOST:
             mine = gossip.news
-            summary = self.cells.host_summary if is_host else mine.summary
+            summary = self.cells.duties.host_summary if is_host else mine.summary
             rows.insert(
                 gossip.position, Child(gossip.key, self.me, is_host, True, summary, self.now)
             )
