@@ -129,6 +129,8 @@ MAX_SCOPE_BYTES: Final = 160
 MAX_INDEXED_VALUES: Final = 64
 #: Results kept per tenant for retries under the same idempotency key; the oldest goes first.
 MAX_RESULTS: Final = 1000
+#: How long a result is kept at least, unless its tenant has had too many since.
+RESULT_KEEP_US: Final = 3_600_000_000
 #: Documents on one page of a list: one page is one read transaction, which must stay short.
 MAX_PAGE: Final = 1000
 #: Entries of one AppendEntries or one proposal, beside the frame limit.

@@ -14,7 +14,8 @@ tenant.  All of one transaction lies in the home's shard and happens wholly or n
 conditions are judged when it is applied.  Reads are linearizable: they see every transaction that
 was acknowledged before they began.
 
-A transaction whose answer got lost may be repeated under the same ``key``: it happens once.
+A transaction whose answer got lost may be repeated under the same home and ``key``: it happens
+once, however often it is asked for (within an hour, and the last thousand keys of a home).
 """
 
 from __future__ import annotations

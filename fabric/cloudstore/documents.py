@@ -9,9 +9,9 @@ A document's *version* is the position in its shard's log of the entry that last
 rises with every change, also over delete and create, and one transaction gives all that it
 writes the same version.
 
-Idempotency: a transaction that succeeded under a key leaves its version in the result table of
-its home (a tenant); the same key again answers that version and changes nothing.  Failures are
-not kept: they changed nothing, so evaluating them again is safe.
+Idempotency: a transaction that succeeded under a key leaves its version in the result table; the
+same key of the same home again answers that version and changes nothing (see ``results``).
+Failures are not kept: they changed nothing, so evaluating them again is safe.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from fabric.cloudstore import keys
 from fabric.cloudstore.index import reindex
+from fabric.cloudstore.results import recall, remember
 from fabric.cloudstore.view import Documents, Draft
 from fabric.errors import (
     AlreadyExists,
@@ -33,7 +34,7 @@ from fabric.errors import (
     QuotaError,
     StorageError,
 )
-from fabric.limits import MAX_DOCUMENT_BYTES, MAX_RESULTS
+from fabric.limits import MAX_DOCUMENT_BYTES
 from fabric.machine import Write
 from fabric.wire.codec import decode_record, decode_value, encode_record, encode_value
 from fabric.wire.store import (
@@ -77,35 +78,17 @@ def failed(error: FabricError) -> Outcome:
 
 def _run(draft: Draft, shard: int, index: int, now: int, command: Command) -> int:
     if command.key:
-        before = draft.get(keys.result_key(shard, command.home, command.key))
+        before = recall(draft, shard, command.home, command.key)
         if before is not None:
-            version: int = decode_value(before)[0]
-            return version
+            return before
     for op in command.ops:
         run = _RUN.get(op.__class__)
         if run is None:
             raise BadInput(f"{op.__class__.__name__} is no operation")
         run(_At(draft, shard, index, now), op)
     if command.key:
-        _remember(draft, shard, index, command)
+        remember(draft, shard, command.home, command.key, index, now)
     return index
-
-
-def _remember(draft: Draft, shard: int, index: int, command: Command) -> None:
-    """Keep the result of ``command``, and forget its home's oldest one beyond the bound."""
-    home = command.home
-    count_key = keys.result_count_key(shard, home)
-    stored = draft.get(count_key)
-    count: int = decode_value(stored) if stored is not None else 0
-    if count >= MAX_RESULTS:
-        prefix = keys.result_order_prefix(shard, home)
-        for order_key, old in draft.scan(prefix, prefix, 1):
-            draft.delete(order_key)
-            draft.delete(keys.result_key(shard, home, decode_value(old)))
-            count -= 1
-    draft.put(keys.result_key(shard, home, command.key), encode_value([index]))
-    draft.put(keys.result_order_key(shard, home, index), encode_value(command.key))
-    draft.put(count_key, encode_value(count + 1))
 
 
 class _At:

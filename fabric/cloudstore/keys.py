@@ -10,8 +10,9 @@ letter  then                               value
 ``D``   kind, id                           the document
 ``I``   kind, field, indexed value, id     empty
 ``N``   scope, name                        the owner's id
-``R``   home, idempotency key              version and position of the result
+``R``   home, idempotency key              version of the result
 ``Q``   home, position (8 bytes)           the idempotency key: oldest first
+``O``   position (8 bytes)                 home, key and time of a result: oldest first
 ``C``   home                               how many results are kept
 ``A``                                      index of the last applied entry
 ``E``   index (8 bytes)                    a log entry            (log environment)
@@ -92,6 +93,14 @@ def result_order_prefix(shard: int, home: str) -> bytes:
 
 def result_order_key(shard: int, home: str, position: int) -> bytes:
     return result_order_prefix(shard, home) + position.to_bytes(8, "big")
+
+
+def result_age_prefix(shard: int) -> bytes:
+    return _space(shard, b"O")
+
+
+def result_age_key(shard: int, position: int) -> bytes:
+    return result_age_prefix(shard) + position.to_bytes(8, "big")
 
 
 def result_count_key(shard: int, home: str) -> bytes:

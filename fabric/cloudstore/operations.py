@@ -138,7 +138,7 @@ class Encoder:
             data = encode_value(dict(body))
             decode_value(data)
         except (BadInput, ValueError, TypeError) as error:
-            raise BadInput(f"a {kind} holds plain JSON values only: {error}") from None
+            raise BadInput(f"a {kind} holds plain values only: {error}") from None
         if len(data) > MAX_DOCUMENT_BYTES:
             raise BadInput(f"{kind} of {len(data)} bytes exceeds {MAX_DOCUMENT_BYTES}")
         return data

@@ -182,7 +182,7 @@ async def test_a_key_makes_it_happen_once(store: StoreClient) -> None:
 async def test_results_are_bounded_per_home(
     store: StoreClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fabric.cloudstore.documents.MAX_RESULTS", 3)
+    monkeypatch.setattr("fabric.cloudstore.results.MAX_RESULTS", 3)
     tenant = store.new_home()
     await store.transact(tenant, [Create("tenant", tenant, {})])
     for key in "abcda":

@@ -49,21 +49,21 @@ class StoreDirectory:
         self, log: LmdbEnvironment, documents: LmdbEnvironment, wanted: int | None
     ) -> tuple[int, int]:
         """Check whose directory this is; make the identity of a new one."""
-        found = [self._read_identity(environment) for environment in (documents, log)]
-        if found == [None, None]:
+        of_documents, of_log = self._read_identity(documents), self._read_identity(log)
+        if of_documents is None and of_log is None:
             identity = (secrets.randbits(61), wanted or DEFAULT_SHARDS)
-            # the log last: a directory whose making was cut short is made again
-            for environment in (documents, log):
-                environment.commit(
-                    [Write(_IDENTITY_KEY, encode_value([FORMAT_VERSION, *identity]))]
-                )
+            _write_identity(documents, identity)
+            _write_identity(log, identity)
+            for directory in (self.path / "log", self.path / "documents", self.path):
+                _sync_directory(directory)  # LMDB does not: a power cut could take the files away
             return identity
-        if found[1] is None and found[0] is not None:
-            log.commit([Write(_IDENTITY_KEY, encode_value([FORMAT_VERSION, *found[0]]))])
-            found[1] = found[0]
-        if found[0] is None or found[1] is None or found[0] != found[1]:
+        if of_documents is not None and of_log is None:
+            # its making was cut short; if a log was lost, the shards will refuse to start
+            _write_identity(log, of_documents)
+            of_log = of_documents
+        if of_documents is None or of_documents != of_log:
             raise self._unusable("holds the log of one store and the documents of another")
-        store_id, shards = found[0]
+        store_id, shards = of_documents
         if wanted not in (None, shards):
             raise self._unusable(
                 f"has {shards} shards, not {wanted}; their number is fixed at creation"
@@ -103,6 +103,18 @@ class StoreDirectory:
 
 def _unusable(path: Path, why: str) -> DataDirectoryError:
     return DataDirectoryError(f"store directory {path} {why}", {"directory": str(path)})
+
+
+def _write_identity(environment: LmdbEnvironment, identity: tuple[int, int]) -> None:
+    environment.commit([Write(_IDENTITY_KEY, encode_value([FORMAT_VERSION, *identity]))])
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(path: Path) -> int:

@@ -12,7 +12,8 @@ may be promised on this environment any more.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -61,22 +62,27 @@ class LmdbEnvironment:
             )
 
     def get(self, key: bytes) -> bytes | None:
-        with self._mapping, self._env.begin() as txn:
-            value: bytes | None = txn.get(key)
+        try:
+            with self._mapping, self._env.begin() as txn:
+                value: bytes | None = txn.get(key)
+        except lmdb.Error as error:
+            raise StorageError(f"cannot read in {self._path}: {error}") from None
         return None if value is None else self._checked(key, value)
 
     def iterate(self, prefix: bytes, after: bytes) -> Generator[tuple[bytes, bytes], None, None]:
-        with self._mapping, self._env.begin() as txn, txn.cursor() as cursor:
-            start = max(prefix, after)
-            found = cursor.set_range(start)
-            if found and start == after and cursor.key() == after:
-                found = cursor.next()
-            while found:
-                key, value = cursor.item()
-                if not key.startswith(prefix):
-                    return
-                yield key, self._checked(key, value)
-                found = cursor.next()
+        try:
+            with self._mapping, self._env.begin() as txn, txn.cursor() as cursor:
+                found = cursor.set_range(max(prefix, after))
+                if found and cursor.key() == after:
+                    found = cursor.next()
+                while found:
+                    key, value = cursor.item()
+                    if not key.startswith(prefix):
+                        return
+                    yield key, self._checked(key, value)
+                    found = cursor.next()
+        except lmdb.Error as error:
+            raise StorageError(f"cannot read in {self._path}: {error}") from None
 
     def commit(self, writes: Sequence[Write]) -> None:
         while True:
@@ -116,22 +122,29 @@ class LmdbEnvironment:
 class MemoryEnvironment:
     """Rows in a dictionary: lasts as long as the process."""
 
-    def __init__(self, rows: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self._rows = dict(rows)
+    def __init__(self) -> None:
+        self._rows: dict[bytes, bytes] = {}
+        self._keys: list[bytes] = []
 
     def get(self, key: bytes) -> bytes | None:
         return self._rows.get(key)
 
     def iterate(self, prefix: bytes, after: bytes) -> Generator[tuple[bytes, bytes], None, None]:
-        keys = sorted(k for k in self._rows if k > after and k.startswith(prefix))
-        yield from [(k, self._rows[k]) for k in keys]
+        keys = self._keys
+        place = bisect_right(keys, after) if after >= prefix else bisect_left(keys, prefix)
+        while place < len(keys) and keys[place].startswith(prefix):
+            yield keys[place], self._rows[keys[place]]
+            place += 1
 
     def commit(self, writes: Sequence[Write]) -> None:
         for key, value in writes:
-            if value is None:
-                self._rows.pop(key, None)
-            else:
+            if value is not None:
+                if key not in self._rows:
+                    insort(self._keys, key)
                 self._rows[key] = value
+            elif key in self._rows:
+                del self._rows[key]
+                del self._keys[bisect_left(self._keys, key)]
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -53,6 +53,7 @@ class HostedShard:
         self._calls: dict[int, Callable[[Any], None]] = {}
         self._next_call = 1
         self._flush_planned = False
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, stored: list[tuple[bytes, bytes]], applied: int) -> None:
@@ -72,7 +73,8 @@ class HostedShard:
             self._readers.clear()
 
     def close(self, error: FabricError | None = None) -> None:
-        """Fail what waits."""
+        """Fail what waits, and take no more wishes."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -144,6 +146,8 @@ class HostedShard:
         self.send(to, message)
 
     def wake(self, at: int) -> None:
+        if self._closed:
+            return
         if self._timer is not None:
             self._timer.cancel()
         delay_s = max(0, at - self._node.now()) / 1_000_000

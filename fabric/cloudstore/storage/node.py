@@ -93,7 +93,13 @@ class StoreNode:
             ThreadCommitter(log, "store-log"),
             ThreadCommitter(documents, "store-documents"),
         )
-        return cls(directory.shards, log, documents, committers, directory)
+        try:
+            return cls(directory.shards, log, documents, committers, directory)
+        except BaseException:
+            for committer in committers:
+                await committer.close()
+            directory.close()
+            raise
 
     @classmethod
     async def in_memory(cls, shards: int = DEFAULT_SHARDS) -> StoreNode:
@@ -118,20 +124,21 @@ class StoreNode:
         self._closed = True
         for hosted in self._hosted.values():
             hosted.close()
-        while self._committing or self._flushing:
-            self._idle.clear()
-            await self._idle.wait()
-        if self.failed is None and self.documents.dirty:
-            self._flush()
-            while self._flushing:
-                self._idle.clear()
-                await self._idle.wait()
         if self._flush_timer is not None:
             self._flush_timer.cancel()
+        await self._quiet()
+        self._flush()
+        await self._quiet()
         await self._log_committer.close()
         await self._document_committer.close()
         if self._directory is not None:
             self._directory.close()
+
+    async def _quiet(self) -> None:
+        """Wait until no commit is planned or under way."""
+        while self._committing or self._commit_planned or self._flushing:
+            self._idle.clear()
+            await self._idle.wait()
 
     # --- StoreBackend -----------------------------------------------------------------------------
 
@@ -189,6 +196,8 @@ class StoreNode:
 
     def persist(self, writes: Sequence[Write], hosted: HostedShard, token: int) -> None:
         """Add to the next commit; it starts at the end of this turn or after the running one."""
+        if self._closed:
+            return  # nobody is left who could be told that it is durable
         self._writes += writes
         self._tokens.append((hosted, token))
         if not self._committing and not self._commit_planned:
@@ -198,6 +207,7 @@ class StoreNode:
     def _commit(self) -> None:
         self._commit_planned = False
         if self.failed is not None or not self._tokens:
+            self._idle.set()
             return
         writes, self._writes = self._writes, []
         tokens, self._tokens = self._tokens, []
