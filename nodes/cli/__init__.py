@@ -13,12 +13,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from fabric.errors import FabricError
+from fabric.errors import FabricError, MissingDependency
 from nodes.cli.output import Exit, Output, exit_code
 from nodes.cli.parser import HelpShown, parse_arguments
 from nodes.config import unknown_environment
 
 __all__ = ["main"]
+
+_OURS = ("fabric", "agent", "nodes", "sim")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone (`fabric members | head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in _OURS:
+            raise
+        missing = MissingDependency(f"{error.name} is not installed (see: fabric doctor)")
+        out.error(missing)
+        return exit_code(missing)
     except Exception as error:
         traceback.print_exc()
         out.bug(error)

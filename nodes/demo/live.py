@@ -26,6 +26,7 @@ _STAGE_MARKS: Final = {
     StageState.RUNNING: ("▶", "bold cyan"),
     StageState.DONE: ("✔", "green"),
     StageState.FAILED: ("✘", "bold red"),
+    StageState.STOPPED: ("■", "yellow"),
 }
 _PEER_STYLES: Final = {
     PeerState.STARTING: "yellow",

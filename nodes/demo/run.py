@@ -21,7 +21,7 @@ from fabric.errors import FabricError
 from nodes.cli.output import Exit, Output
 from nodes.config import Config
 from nodes.demo.fleet import Fleet
-from nodes.demo.scene import Scene
+from nodes.demo.scene import Scene, StageState
 from nodes.demo.story import STAGES, Story
 
 _NEXT = """
@@ -57,21 +57,20 @@ async def _tell(story: Story) -> None:
     async with story.fleet:
         try:
             await story.tell()
-        except* FabricError as group:
-            story.scene.fail()
-            raise _first(group) from None
-        except* BaseException:
-            story.scene.fail()
-            raise
+        except BaseException as error:
+            failure = _first_failure(error)
+            story.scene.break_off(StageState.FAILED if failure else StageState.STOPPED)
+            if failure is None:
+                raise
+            raise failure from None
 
 
-def _first(group: BaseExceptionGroup[FabricError]) -> FabricError:
-    """The error that tells most: task groups wrap errors, people want to read one."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, FabricError)
-    return error
+def _first_failure(error: BaseException) -> FabricError | None:
+    """Task groups wrap errors; people want to read one."""
+    if isinstance(error, BaseExceptionGroup):
+        found = map(_first_failure, error.exceptions)
+        return next((failure for failure in found if failure is not None), None)
+    return error if isinstance(error, FabricError) else None
 
 
 @contextlib.contextmanager

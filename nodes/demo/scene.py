@@ -25,6 +25,7 @@ class StageState(Enum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    STOPPED = "stopped"
 
 
 @dataclass(slots=True)
@@ -126,11 +127,11 @@ class Scene:
         stage.result = result
         self.say(f"   {result}")
 
-    def fail(self) -> None:
-        """Mark what was running as failed."""
+    def break_off(self, state: StageState) -> None:
+        """Mark what was running as failed or stopped."""
         for stage in self.stages:
             if stage.state is StageState.RUNNING:
-                stage.state = StageState.FAILED
+                stage.state = state
 
     def name_of(self, node_id: int) -> str:
         """The demo's name of a node."""

@@ -120,3 +120,14 @@ def test_version_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_package_is_told_with_the_way_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def absent(words: list[str], out: Output) -> int:
+        raise ModuleNotFoundError("No module named 'lmdb'", name="lmdb")
+
+    monkeypatch.setattr("nodes.cli._run", absent)
+    assert main(["demo"]) == Exit.MACHINE
+    assert "lmdb is not installed (see: fabric doctor)" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_the_picture_shows_tree_owner_chairman_and_stage() -> None:
 def test_a_failed_stage_is_marked() -> None:
     what = scene()
     what.begin(1)
-    what.fail()
+    what.break_off(StageState.FAILED)
     assert [stage.state for stage in what.stages] == [StageState.WAITING, StageState.FAILED]
     assert "✘ second" in painted(what, 120, 40)
 
