@@ -11,7 +11,9 @@ import agent
 import fabric
 from fabric.errors import AddressInUse, BadInput, DataDirectoryError, DeadlineExceeded
 from fabric.peer.notices import OwnerNotice
+from fabric.wire.host import Audit, AuditAsk
 from fabric.wire.peer import Status, StatusAsk
+from fabric.wire.placement import Explanation
 
 
 async def test_a_lone_candidate_makes_its_own_tree() -> None:
@@ -50,6 +52,42 @@ async def test_peers_join_see_each_other_and_leave(scheme: str) -> None:
         async with asyncio.timeout(20):
             while len(await first.members()) > 1:
                 await asyncio.sleep(0.05)
+
+
+async def test_placing_at_once_confirming_and_releasing() -> None:
+    host = agent.simulated_host(cpu=4, memory_mb=8192)
+    async with fabric.open(host=host, candidate=True) as fab:
+        request = fabric.PlacementRequest(key="k1", vm_id="v1", cpu=3, memory_mb=1024)
+        placement = await fab.place(request)  # before there is a tree
+        assert placement.host == fab.contact
+        assert (await fab.place(request)).reservation_id == placement.reservation_id
+        await fab.confirm(placement)
+        second = fabric.PlacementRequest(key="k2", vm_id="v2", cpu=2, memory_mb=1024)
+        with pytest.raises(fabric.Refused, match="1 hosts") as refused:
+            await fab.place(second)
+        assert isinstance(refused.value.explanation, Explanation)
+        assert refused.value.explanation.hosts == 1
+        await fab.release(placement)
+        async with fabric.connect(fab.contact.address) as client:
+            again = await client.place(second)
+            await client.confirm(again)
+            await client.release(again)
+        with pytest.raises(BadInput, match="cpu"):
+            await fab.place(fabric.PlacementRequest(key="k3", vm_id="v3", cpu=0, memory_mb=1))
+
+
+async def test_a_confirmed_reservation_survives_a_crash(tmp_path: Path) -> None:
+    host = agent.simulated_host(cpu=4, memory_mb=8192)
+    request = fabric.PlacementRequest(key="k1", vm_id="v1", cpu=3, memory_mb=1024)
+    async with fabric.open(data_dir=tmp_path, host=host, candidate=True) as fab:
+        placement = await fab.place(request)
+        await fab.confirm(placement)
+        address = fab.contact.address
+        await fab.close()
+    async with fabric.open(address, data_dir=tmp_path, host=host, candidate=True) as fab:
+        books = await fab.call(fab.contact, AuditAsk())
+        assert isinstance(books, Audit)
+        assert (books.cpu_used, books.memory_used_mb) == (3, 1024)
 
 
 async def test_a_client_asks_from_outside() -> None:
