@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from fabric.errors import NotBuiltYet
+from fabric.errors import BadInput, NotBuiltYet
 from fabric.limits import MAX_PLACE_TIMEOUT_MS
 from fabric.machine import NEVER, Driven, Message, Sink
 from fabric.peer.calls import Caller
@@ -126,6 +126,12 @@ class Router:
     # --- dispatch ---------------------------------------------------------------------------------
 
     def _place(self, _sender: int, message: Place, now: int, out: Sink) -> None:
+        try:
+            message.request.check()  # entries have; a forged or newer request may hold anything
+        except BadInput as bad:
+            answer = CellUnavailable(message.job, message.cell, bad.code, bad.message)
+            out.send(message.asker, answer)
+            return
         self.routing.place(message, now, out)
 
     def _reserve(self, _sender: int, message: Reserve, now: int, out: Sink) -> None:

@@ -23,7 +23,7 @@ import fabric
 from fabric.limits import MAX_FRAME_BYTES
 from fabric.wire.codec import encode_frame, registered
 from fabric.wire.common import Done
-from tests.messages import random_message
+from tests.messages import Messages
 from tests.unit.test_codec import import_all_messages
 
 import_all_messages()
@@ -119,14 +119,14 @@ async def still_answers(peer: PeerProcess) -> None:
         assert (await client.status(20)).contact.node_id == peer.node_id
 
 
-def hostile_frames(number: int, rng: random.Random) -> Iterator[bytes]:
-    classes = list(registered().values())
+def hostile_frames(peer: PeerProcess, number: int, rng: random.Random) -> Iterator[bytes]:
+    """Noise, unharmed messages about things that exist, and messages mutated or cut off."""
+    messages = Messages(rng, (peer.node_id,), (peer.address,))
     for i in range(number):
         if i % 4 == 0:
             yield rng.randbytes(rng.randrange(300))
             continue
-        message = random_message(rng.choice(classes), rng)
-        frame = bytearray(encode_frame(rng.randrange(1 << 62), message))
+        frame = bytearray(encode_frame(messages.number(), messages.any()))
         if i % 4 != 1:
             for _ in range(rng.randint(1, 5)):
                 frame[rng.randrange(len(frame))] = rng.randrange(256)
@@ -137,11 +137,11 @@ def hostile_frames(number: int, rng: random.Random) -> Iterator[bytes]:
 
 async def test_hostile_frames_cost_counters_and_nothing_else(peer: PeerProcess) -> None:
     with dealer(peer) as sock:
-        for frame in hostile_frames(FRAMES, random.Random(1)):
+        for frame in hostile_frames(peer, FRAMES, random.Random(1)):
             sock.send(frame)
         await still_answers(peer)
         memory, files = peer.memory(), peer.files()
-        for frame in hostile_frames(FRAMES, random.Random(2)):
+        for frame in hostile_frames(peer, FRAMES, random.Random(2)):
             sock.send(frame)
         await still_answers(peer)
     counters = peer.counters()
