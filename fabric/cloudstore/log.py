@@ -28,6 +28,7 @@ class Log:
         self.shard = shard
         self.base_index = 0
         self.base_term = 0
+        self._base_now = 0
         self.durable = 0
         self.bytes = 0
         self._entries: list[Entry] = []
@@ -48,7 +49,7 @@ class Log:
     @property
     def last_now(self) -> int:
         """The time of the last entry; a leader gives none that is earlier."""
-        return self._entries[-1].now if self._entries else 0
+        return self._entries[-1].now if self._entries else self._base_now
 
     def entry(self, index: int) -> Entry:
         return self._entries[index - self.base_index - 1]
@@ -126,9 +127,10 @@ class Log:
             return []
         first = self.base_index + 1
         self.base_term = self._entries[dropped - 1].term
+        self._base_now = self._entries[dropped - 1].now
         self.base_index += dropped
         del self._entries[:dropped], self._blobs[:dropped]
-        base = encode_value([self.base_index, self.base_term])
+        base = encode_value([self.base_index, self.base_term, self._base_now])
         return [
             Write(log_base_key(self.shard), base),
             *(Write(entry_key(self.shard, i), None) for i in range(first, self.base_index + 1)),
@@ -146,7 +148,7 @@ class Log:
         prefix = entry_prefix(self.shard)
         for key, value in rows:
             if key == log_base_key(self.shard):
-                self.base_index, self.base_term = decode_value(value)
+                self.base_index, self.base_term, self._base_now = decode_value(value)
             elif key == hard_state_key(self.shard):
                 term, vote = decode_value(value)
             elif key.startswith(prefix):

@@ -128,8 +128,10 @@ class Replication:
             follower.next = max(follower.next, follower.match + 1)
             if follower.match >= follower.next - 1:
                 follower.in_flight = False
-        elif reply.match < follower.next - 1:  # else it answers something older
-            follower.next = max(follower.match, reply.match, self.log.base_index) + 1
+            return
+        again = max(follower.match, reply.match, self.log.base_index) + 1
+        if again < follower.next:  # else it is old, or hopeless: leave it to the heartbeat
+            follower.next = again
             follower.in_flight = False
 
     # --- reads ------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 
 from fabric.cloudstore.documents import apply_entry
 from fabric.cloudstore.election import CANDIDATE, Election
+from fabric.cloudstore.following import Following
 from fabric.cloudstore.log import Log
 from fabric.cloudstore.proposals import Proposals
 from fabric.cloudstore.replication import Progress, Replication
@@ -83,9 +84,7 @@ class ShardMachine:
         self._token = 0
         self._persisted_token = 0
         self._vote_token = 0
-        self._matched = 0  # as follower: up to where the log equals the leader's
-        self._round = 0  # as follower: the leader's last round
-        self._everywhere = 0
+        self._following = Following(self.log)
         self._flushed = 0
 
     # --- start ------------------------------------------------------------------------------------
@@ -270,8 +269,7 @@ class ShardMachine:
         """Step down, or back: whoever waits for this replica as leader is told."""
         if self.election.follow(term):
             out.persist([self.election.hard_state()], self._next_token())
-        self._matched = 0
-        self._round = 0
+        self._following.reset()
         leading, self._leading = self._leading, None
         self._proposals.abandon(out)
         if leading is not None:
@@ -296,44 +294,27 @@ class ShardMachine:
         if message.term > election.term or election.leader != leader.node_id:
             self._follow(message.term, out)
         election.heard_leader(leader.node_id, now)
-        self._round = max(self._round, message.round)
-        self._everywhere = max(self._everywhere, message.everywhere)
-        if not self._matches(message.prev_index, message.prev_term):
-            hint = self.log.last_index
-            if message.prev_index <= hint:  # none of that term's entries can be the leader's
-                hint = self.log.first_of_term(message.prev_index) - 1
-            hint = max(hint, self.commit)
-            out.send(leader, AppendReply(self.shard, election.term, False, hint, self._round))
+        hint = self._following.refuse(message, self.commit)
+        if hint is not None:
+            round_ = self._following.round
+            out.send(leader, AppendReply(self.shard, election.term, False, hint, round_))
             return
         try:
             entries = [decode_record(Entry, blob) for blob in message.entries]
         except BadFrame:
             return  # a forged or broken entry: as if the message were lost
-        self._store(message.prev_index, entries, out)
-        self._matched = max(self._matched, message.prev_index + len(entries))
-        self._apply(min(message.commit, self._matched), out)
-        if not entries or self.log.durable >= self._matched:
+        token = self._next_token()
+        writes = self._following.take(message.prev_index, entries, self.commit, token)
+        if writes:
+            out.persist(writes, token)
+        self._apply(min(message.commit, self._following.equal), out)
+        if not entries or self._following.match == self._following.equal:
             self._acknowledge(leader, out)  # otherwise when they are durable
 
-    def _matches(self, index: int, term: int) -> bool:
-        return index <= self.log.base_index or self.log.term_at(index) == term
-
-    def _store(self, previous: int, entries: Sequence[Entry], out: Sink) -> None:
-        """Add what is new in ``entries``, first removing what contradicts them."""
-        writes = []
-        for offset, entry in enumerate(entries):
-            index = previous + 1 + offset
-            if index <= self.log.base_index or self.log.term_at(index) == entry.term:
-                continue
-            if index <= self.log.last_index:
-                writes = self.log.truncate(index, self.commit)
-            token = self._next_token()
-            out.persist([*writes, *self.log.append(entries[offset:], token)], token)
-            return
-
     def _acknowledge(self, leader: Contact, out: Sink) -> None:
-        match = min(self._matched, self.log.durable)
-        out.send(leader, AppendReply(self.shard, self.election.term, True, match, self._round))
+        following = self._following
+        reply = AppendReply(self.shard, self.election.term, True, following.match, following.round)
+        out.send(leader, reply)
 
     # --- leading ----------------------------------------------------------------------------------
 
@@ -391,7 +372,7 @@ class ShardMachine:
         index = leading.committed()
         if index > self.commit and self.log.term_at(index) == leading.term:
             self._apply(index, out)
-        self._everywhere = leading.everywhere()
+        self._following.everywhere = leading.everywhere()
         self._reads(leading, now, out)
 
     def _apply(self, upto: int, out: Sink) -> None:
@@ -402,7 +383,7 @@ class ShardMachine:
             self._proposals.settle(index, outcome, out)
 
     def _trim(self, out: Sink) -> None:
-        upto = min(self._flushed, self._everywhere, self.commit)
+        upto = min(self._flushed, self._following.everywhere, self.commit)
         writes = self.log.trim(upto, LOG_KEEP_BYTES)
         if writes:
             out.persist(writes, self._next_token())

@@ -324,3 +324,34 @@ def test_a_row_that_lmdb_would_silently_not_take_is_noticed(tmp_path: Path) -> N
     assert list(environment.iterate(b"", b"k")) == []
     environment.close()
     assert lmdb.version()[0] == 0  # the engine whose files every version of the binding reads
+
+
+async def test_shards_are_made_when_they_are_used_and_then_cost_nothing(tmp_path: Path) -> None:
+    async with await StoreNode.open(tmp_path) as node:
+        assert node.shards == 128 and not node._hosted
+        store = node.client(KINDS)
+        tenant = store.new_home()
+        await store.transact(tenant, [Create("tenant", tenant, {})])
+        (hosted,) = node._hosted.values()
+        assert hosted._machine.leads
+        assert list(node.used_shards()) == [int(tenant[:3], 16)]
+
+
+async def test_a_closed_store_answers_that_it_is_closed(tmp_path: Path) -> None:
+    node = await StoreNode.open(tmp_path)
+    store = node.client(KINDS)
+    tenant = store.new_home()
+    await store.transact(tenant, [Create("tenant", tenant, {})])
+    waiting = [
+        asyncio.create_task(store.transact(tenant, [Debit("tenant", tenant, {"n": 1})]))
+        for _ in range(10)
+    ]
+    await asyncio.sleep(0)
+    await node.close()
+    await node.close()
+    for answer in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(answer, Unavailable)
+    with pytest.raises(Unavailable):
+        await store.get("tenant", tenant)
+    async with await StoreNode.open(tmp_path) as again:
+        assert await again.client(KINDS).get("tenant", tenant) is not None

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 import fabric.cloudstore.shard as shard_module
+from fabric.cloudstore.following import Following
 from fabric.cloudstore.replication import ReadBatch, Replication
 from fabric.cloudstore.shard import ShardMachine
-from fabric.machine import Contact, Sink
+from fabric.machine import Sink
 from fabric.units import SECOND
-from fabric.wire.store import AppendReply
+from fabric.wire.store import Append
 from tests.sim.store_cluster import Violation, World, chain
 
 
@@ -71,16 +72,18 @@ class LeaderCountsItselfTooEarly(ShardMachine):
         self.log.durable = self.log.last_index
 
 
+class Hasty(Following):
+    @property
+    def match(self) -> int:
+        return self.equal
+
+
 class FollowerAcknowledgesTooEarly(ShardMachine):
     """A follower answers for entries that are still on their way to its disk."""
 
-    def _acknowledge(self, leader: Contact, out: Sink) -> None:
-        reply = AppendReply(self.shard, self.election.term, True, self._matched, self._round)
-        out.send(leader, reply)
-
-    def _store(self, previous: int, entries: Sequence[Any], out: Sink) -> None:
-        super()._store(previous, entries, out)
-        self.log.durable = self.log.last_index
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._following = Hasty(self.log)
 
 
 class ReadsWithoutAsking(ShardMachine):
@@ -105,11 +108,27 @@ class NoOwnTermNeeded(ShardMachine):
         super()._reads(leading, now, out)
 
 
+class Credulous(Following):
+    def refuse(self, message: Append, commit: int) -> int | None:
+        super().refuse(message, commit)
+        return None if message.prev_index <= self.log.last_index else self.log.last_index
+
+
 class LogsAreNotCompared(ShardMachine):
     """A follower takes entries without looking at what comes before them."""
 
-    def _matches(self, index: int, term: int) -> bool:
-        return index <= self.log.last_index
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._following = Credulous(self.log)
+
+
+class TermsAreForgotten(ShardMachine):
+    """A restarted replica does not know what it has voted."""
+
+    def start(self, stored: Any, applied: int, now: int, out: Sink) -> None:
+        super().start(stored, applied, now, out)
+        self.election.term = self.log.last_term
+        self.election.vote = 0
 
 
 @pytest.mark.parametrize(
@@ -120,6 +139,7 @@ class LogsAreNotCompared(ShardMachine):
         ReadsWithoutAsking,
         NoOwnTermNeeded,
         LogsAreNotCompared,
+        TermsAreForgotten,
     ],
 )
 def test_planted_bugs_are_found(bug: Callable[..., ShardMachine]) -> None:

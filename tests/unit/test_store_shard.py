@@ -138,7 +138,7 @@ def _write(write: Write) -> str:
         term, vote = decode_value(write.value or b"")
         return f"term {term} vote {vote}"
     if letter == b"B":
-        return "base {}/{}".format(*decode_value(write.value or b""))
+        return "base {}/{}".format(*decode_value(write.value or b"")[:2])
     index = int.from_bytes(rest, "big")
     return (
         f"-{index}" if write.value is None else f"{index}/{decode_record(Entry, write.value).term}"

@@ -84,10 +84,10 @@ class HostedShard:
         calls, self._calls = self._calls, {}
         for _, outcome in inbox:
             if not outcome.done():
-                outcome.set_exception(error)
+                outcome.set_exception(_fresh(error))
         for reader in readers:
             if not reader.done():
-                reader.set_exception(error)
+                reader.set_exception(_fresh(error))
         for settle in calls.values():
             settle(OutcomeUnknown(error.message))
 
@@ -185,7 +185,12 @@ def _settle_all(futures: Sequence[asyncio.Future[Outcome]], answer: object) -> N
     assert isinstance(answer, FabricError)
     for future in futures:
         if not future.done():
-            future.set_exception(answer)
+            future.set_exception(_fresh(answer))
+
+
+def _fresh(error: FabricError) -> FabricError:
+    """Return a copy: an exception that is raised in several tasks would mix up their traces."""
+    return type(error)(error.message, error.data)
 
 
 def _settle_read(reader: asyncio.Future[None], answer: object) -> None:
