@@ -3,10 +3,13 @@
 Both questions are asked of the same constraints, so they stand beside each other:
 
 * :func:`host_verdict`: the host itself, exactly (its books call it before they reserve);
-* :func:`may_fit`: a summary; "maybe" too often, never "no" wrongly;
-* :func:`eliminated`: the same walk, counting for the explanation which condition cost how many
-  hosts.  Each host is counted once, under the first condition that it fails, so the counts of a
-  refusal add up to all hosts.
+* :meth:`Matcher.may_fit`: a summary; "maybe" too often, never "no" wrongly;
+* :meth:`Matcher.eliminated`: the same walk, counting for the explanation which condition cost how
+  many hosts.  Each host is counted once, under the first condition that it fails, so the counts of
+  a refusal add up to all hosts.
+
+An owner judges all members of its cell for one request, most of them of the same few classes: a
+:class:`Matcher` is made once per request and remembers its verdict on each class.
 """
 
 from __future__ import annotations
@@ -80,50 +83,65 @@ def host_verdict(
     return FITS if pick_datastore(request, free_disk_mb) is not None else "disk"
 
 
+class Matcher:
+    """One request, ready to be held against many summaries."""
+
+    __slots__ = ("_cpu_step", "_memory_step", "_verdicts", "request")
+
+    def __init__(self, request: PlacementRequest) -> None:
+        self.request = request
+        self._cpu_step = round_up(request.cpu)
+        self._memory_step = round_up(request.memory_mb)
+        self._verdicts: dict[tuple[tuple[str, ...], tuple[str, ...], bool, int], str] = {}
+
+    def may_fit(self, summary: Summary) -> bool:
+        """Whether any host of ``summary`` may take the request: never a wrong "no"."""
+        if summary.expected > summary.hosts:
+            return True
+        cpu, memory = self._cpu_step, self._memory_step
+        for group in summary.classes:
+            if not self._failure(group):
+                for key in group.buckets[::2]:
+                    if key >> 8 >= cpu and key & 255 >= memory:
+                        return True
+        return False
+
+    def eliminated(self, summary: Summary) -> dict[str, int]:
+        """Count hosts of ``summary`` by the first condition that they fail, as far as it can tell.
+
+        Hosts that may fit are counted under :data:`FITS`: the counts add up to its hosts.
+        """
+        counts: dict[str, int] = {}
+        for group in summary.classes:
+            reason = self._failure(group)
+            if reason:
+                counts[reason] = counts.get(reason, 0) + group.hosts
+                continue
+            for key, hosts in zip(group.buckets[::2], group.buckets[1::2], strict=True):
+                # room was rounded up to a grid line: enough unless the request exceeds that line
+                if self._cpu_step > key >> 8:
+                    reason = "cpu"
+                else:
+                    reason = "memory" if self._memory_step > key & 255 else FITS
+                counts[reason] = counts.get(reason, 0) + hosts
+        return counts
+
+    def fitting_hosts(self, summary: Summary) -> int:
+        """Return how many hosts of ``summary`` may take the request."""
+        return self.eliminated(summary).get(FITS, 0)
+
+    def _failure(self, group: ClassSummary) -> str:
+        """Return the condition that no host of the class can meet, or :data:`FITS`."""
+        identity = (group.labels, group.maybe, group.blurred, group.disk)
+        verdict = self._verdicts.get(identity)
+        if verdict is None:
+            verdict = self._verdicts[identity] = _class_failure(group, self.request)
+        return verdict
+
+
 def may_fit(summary: Summary, request: PlacementRequest) -> bool:
     """Whether any host of ``summary`` may take ``request``: never a wrong "no"."""
-    if summary.expected > summary.hosts:
-        return True
-    return any(
-        not _class_failure(group, request) and _bucket_fits(group, request)
-        for group in summary.classes
-    )
-
-
-def eliminated(summary: Summary, request: PlacementRequest) -> dict[str, int]:
-    """Count hosts of ``summary`` by the first condition that they fail, as far as it can tell.
-
-    Hosts that may fit are counted under :data:`FITS`, so that the counts add up to its hosts.
-    """
-    counts: dict[str, int] = {}
-    for group in summary.classes:
-        reason = _class_failure(group, request)
-        if reason:
-            counts[reason] = counts.get(reason, 0) + group.hosts
-            continue
-        for key, hosts in zip(group.buckets[::2], group.buckets[1::2], strict=True):
-            reason = _bucket_failure(group, key, request)
-            counts[reason] = counts.get(reason, 0) + hosts
-    return counts
-
-
-def fitting_hosts(summary: Summary, request: PlacementRequest) -> int:
-    """Return how many hosts of ``summary`` may take ``request``."""
-    return eliminated(summary, request).get(FITS, 0)
-
-
-def _bucket_fits(group: ClassSummary, request: PlacementRequest) -> bool:
-    cpu, memory = round_up(request.cpu), round_up(request.memory_mb)
-    return any(key >> 8 >= cpu and key & 255 >= memory for key in group.buckets[::2])
-
-
-def _bucket_failure(group: ClassSummary, key: int, request: PlacementRequest) -> str:
-    """Free room was rounded up to a grid line: the request fits unless it exceeds that line."""
-    if request.cpu > GRID[key >> 8]:
-        return "cpu"
-    if request.memory_mb > GRID[key & 255]:
-        return "memory"
-    return FITS
+    return Matcher(request).may_fit(summary)
 
 
 def _class_failure(group: ClassSummary, request: PlacementRequest) -> str:

@@ -15,8 +15,7 @@ from typing import Final
 
 from fabric.limits import CHOICE_WIDTH
 from fabric.placement.assumed import Used
-from fabric.placement.constraints import fitting_hosts
-from fabric.placement.request import PlacementRequest
+from fabric.placement.constraints import Matcher
 from fabric.stream import Stream
 from fabric.tree.summary import Summary
 
@@ -31,13 +30,14 @@ POLICIES: Final[dict[str, Callable[[int], int]]] = {
 }
 
 
-def score(summary: Summary, request: PlacementRequest, used: Used) -> int:
-    """Return how much a member is liked for ``request``; more is better."""
+def score(summary: Summary, matcher: Matcher, used: Used) -> int:
+    """Return how much a member is liked for the request; more is better."""
+    request = matcher.request
     cpu_left = summary.cpu_free - used.cpu - request.cpu
     memory_left = summary.memory_free_mb - used.memory_mb - request.memory_mb
     if cpu_left < 0 or memory_left < 0:
         return FULL
-    if summary.hosts > 1 and 0 < used.requests >= fitting_hosts(summary, request):
+    if summary.hosts > 1 and 0 < used.requests >= matcher.fitting_hosts(summary):
         return FULL
     free = min(
         cpu_left * 1000 // max(summary.cpu, 1), memory_left * 1000 // max(summary.memory_mb, 1)

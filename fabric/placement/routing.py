@@ -32,7 +32,7 @@ from fabric.ids import format_id
 from fabric.limits import MAX_ROUTING_JOBS, SUMMARY_STALE_US
 from fabric.machine import NEVER, Contact, Sink
 from fabric.placement.assumed import Assumed, same
-from fabric.placement.constraints import eliminated, may_fit
+from fabric.placement.constraints import Matcher
 from fabric.placement.explain import Counts
 from fabric.placement.policy import UNKNOWN, draw, score
 from fabric.placement.request import PlacementRequest
@@ -87,6 +87,7 @@ class Job:
 
     number: int
     place: Place
+    matcher: Matcher
     deadline: int
     idle_at: int
     pending: int | None = None
@@ -207,7 +208,7 @@ class Routing:
         # even numbers (entries use odd ones), from a random start: answers to questions asked
         # before a restart find nothing
         self._last = (self._last or self._stream.bits62() >> 2 << 1) + 2
-        job = Job(self._last, place, deadline, now + IDLE_US)
+        job = Job(self._last, place, Matcher(place.request), deadline, now + IDLE_US)
         self._jobs[job.number] = job
         self._by_key[(place.request.key, place.cell)] = job
         return job
@@ -312,10 +313,10 @@ class Routing:
             if summary is None or at < stale:
                 candidates.append(child)
                 scores.append(UNKNOWN)
-            elif may_fit(summary, job.place.request):
+            elif job.matcher.may_fit(summary):
                 candidates.append(child)
                 used = self._assumed.used(child, now)
-                scores.append(score(summary, job.place.request, used))
+                scores.append(score(summary, job.matcher, used))
         return candidates[draw(scores, self._stream)] if candidates else None
 
     def _staleness(self, cell: int) -> int:
@@ -350,9 +351,8 @@ class Routing:
                 continue  # dead: it has no room
             elif child.is_host and not _named(child, place.request):
                 counts.unasked({_host_condition(place.request): 1})
-            elif self._excluded(child, place, summary, at, now):
-                assert summary is not None
-                counts.unasked(eliminated(summary, place.request))
+            elif summary is not None and self._excluded(job, summary, at, now):
+                counts.unasked(job.matcher.eliminated(summary))
             else:
                 unanswered += 1  # a child cell without a known owner
         if unanswered or not self._tables.owns(place.cell, now):
@@ -369,14 +369,10 @@ class Routing:
         answer = CellRefused(place.job, place.cell, whole, counts.explanation(), summary_now)
         out.send(place.asker, answer)
 
-    def _excluded(
-        self, child: Child, place: Place, summary: Summary | None, at: int, now: int
-    ) -> bool:
-        return (
-            summary is not None
-            and at >= now - self._staleness(place.cell)
-            and not may_fit(summary, place.request)
-        )
+    def _excluded(self, job: Job, summary: Summary, at: int, now: int) -> bool:
+        """Whether a summary proves that its member cannot take the request."""
+        young = at >= now - self._staleness(job.place.cell)
+        return young and not job.matcher.may_fit(summary)
 
 
 def _worth_asking_again(outcome: Outcome, child: Child) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fabric.limits import MAX_SUMMARY_BYTES
 from fabric.placement.constraints import (
     FITS,
-    eliminated,
+    Matcher,
     host_labels,
     host_verdict,
     may_fit,
@@ -103,7 +103,7 @@ def test_never_a_wrong_no_and_counts_add_up(
         == FITS
         for h in members
     )
-    counts = eliminated(root, request)
+    counts = Matcher(request).eliminated(root)
     assert sum(counts.values()) == root.hosts == len(members)
     assert counts.get(FITS, 0) >= fitting
     assert may_fit(root, request) == (counts.get(FITS, 0) > 0)

@@ -21,7 +21,7 @@ from typing import Any
 from agent import HostSpec, simulated_host
 from agent.books import Books
 from agent.drivers.simulated import SimulatedHypervisor
-from fabric.machine import NEVER, Contact, Driven, ListSink
+from fabric.machine import NEVER, Contact, Driven, ListSink, Write
 from fabric.peer.calls import Caller
 from fabric.placement.request import PlacementRequest
 from fabric.placement.router import Router
@@ -84,6 +84,7 @@ class Village:
         self.specs = {int(name[1:]): value for name, value in specs.items()}
         self.hypervisor = SimulatedHypervisor()
         self.books: dict[int, Books] = {}
+        self.disks: dict[int, dict[bytes, bytes]] = {}
         self.routers: dict[int, Router] = {}
         self.sinks: dict[int, ListSink] = {}
         self.mail: deque[tuple[int, Contact, Any]] = deque()
@@ -96,7 +97,9 @@ class Village:
                 self.start(node)
 
     def start(self, node: int) -> None:
+        """Start a host, or start it again after SIGKILL: its disk is what is left."""
         books = Books(self.specs.get(node, self.spec), contact(node))
+        books.restore(self.disks.setdefault(node, {}).items(), self.now, ListSink())
         self.books[node] = books
         self.routers[node] = Router(VillageTables(self, node), books, Stream(node))
         self.sinks[node] = ListSink()
@@ -153,7 +156,10 @@ class Village:
             if kind == "send":
                 self.mail.append((node, args[0], args[1]))
             elif kind == "promise":
+                self.write(node, args[0])
                 self.mail.append((node, args[1], args[2]))
+            elif kind == "persist":
+                self.write(node, args[0])
             elif kind == "reply":
                 self.replies[args[0]] = args[1]
             elif kind == "drive":
@@ -161,6 +167,13 @@ class Village:
                 event = Driven(args[1], result, error)
                 self.routers[node].driven(event, self.now, self.sinks[node])
                 self.collect(node)
+
+    def write(self, node: int, writes: Sequence[Write]) -> None:
+        for key, value in writes:
+            if value is None:
+                self.disks[node].pop(key, None)
+            else:
+                self.disks[node][key] = value
 
     def step(self) -> bool:
         """Deliver one message, through its bytes."""
