@@ -213,6 +213,43 @@ def test_a_slow_success_is_given_back_when_another_host_won() -> None:
     assert village.held() == {"k": [placed.host.node_id]}
 
 
+def test_the_last_room_held_for_a_key_is_found_again_for_it() -> None:
+    village = Village(simulated_host(cpu=4), h131=simulated_host(cpu=99))
+    lost: list[Any] = []
+
+    def drop(sender: int, to: Contact, message: Any) -> bool:
+        if isinstance(message, Reserved) and len(lost) < 2:
+            lost.append(message)
+            return True
+        return False
+
+    village.drop = drop
+    call = village.ask(102, PlaceAsk(PlacementRequest("k", "vm", 99, 1), 10_000))
+    village.run()
+    # from now on all summaries say, rightly, that nobody has room for 99 CPUs
+    village.pass_time(9 * SECOND)
+    assert village.replies[call].reservation_id == lost[0].reservation_id
+    assert len(lost) == 2
+
+
+def test_a_refusal_after_a_retry_waits_for_a_success_under_way() -> None:
+    village = Village(simulated_host(cpu=4), h131=simulated_host(cpu=99))
+    slow: list[Any] = []
+    village.drop = lambda s, t, message: bool(
+        isinstance(message, Reserved) and not slow and not slow.append(message)
+    )
+    call = village.ask(102, PlaceAsk(PlacementRequest("k", "vm", 99, 1), 10_000))
+    village.run()
+    for owner in (100, 120, 130):  # killed: they know nothing of the job any more
+        village.start(owner)
+    village.pass_time(1500 * MS)
+    assert village.transcript[-1] == "100 -> 102: CellRefused"
+    assert call not in village.replies
+    village.mail.append((131, contact(102), slow[0]))
+    village.run()
+    assert village.replies[call].host == contact(131)
+
+
 def test_a_doubled_success_never_releases_what_was_confirmed() -> None:
     village = Village()
     seen: list[Any] = []
