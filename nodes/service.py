@@ -23,6 +23,7 @@ from nodes.cloud.access import KINDS, AnyImage, Cloud, Images, NoImages
 from nodes.front.server import Front, Running, start
 from nodes.front.status import ERROR, INITIALIZING, READY, Component, Instance
 from nodes.hosts import FabricHosts
+from nodes.sweeper import Sweeper
 from nodes.worker import Worker
 
 
@@ -89,16 +90,19 @@ class CloudService:
     def work_with(self, fab: Fabric) -> None:
         """Start the worker: it places through this peer."""
         self._fab = fab
+        hosts = FabricHosts(fab)
         worker = Worker(
             self._cloud,
-            FabricHosts(fab),
+            hosts,
             lambda: time.monotonic_ns() // 1000,
             self._name,
             secrets.token_hex(8),
         )
         self._cloud.on_work = worker.nudge
-        worker.start()
-        self._stack.push_async_callback(worker.stop)
+        sweeper = Sweeper(self._cloud, hosts)
+        for part in (worker, sweeper):
+            part.start()
+            self._stack.push_async_callback(part.stop)
 
     async def _open_store(self) -> StoreNode:
         if self._data_dir is None:

@@ -22,10 +22,10 @@ from fabric.machine import Contact, Message
 from fabric.placement.request import Placed, PlacementRequest
 from fabric.units import SECOND
 from fabric.wire.placement import Explanation
-from nodes.cloud.access import Cloud, Raced, Stored, debits, replaced
+from nodes.cloud.access import Cloud, Raced, Stored, create, debits, replaced
 from nodes.cloud.flavors import reap_flavors
 from nodes.contract import quota
-from nodes.contract.entities import Project, Task, Vm, Work
+from nodes.contract.entities import Leftover, Project, Task, Vm, Work
 from nodes.contract.tasks import CREATE_VM, DELETE_VM
 from nodes.roles import actions
 from nodes.roles.claims import BEAT_US, Claims, Item
@@ -196,7 +196,7 @@ class Worker:
             case actions.Ask():
                 return await self._ask(action)
             case actions.FindHost():
-                return actions.Found(await self._hosts.find(action.address))
+                return await self._find(action)
             case actions.Pause():
                 await asyncio.sleep(action.ms / 1000)
                 return actions.Done()
@@ -212,6 +212,12 @@ class Worker:
             explanation = error.explanation
             counts = dict(explanation.counts) if isinstance(explanation, Explanation) else {}
             return actions.Refused(error.message, counts)
+        except FabricError as error:
+            return actions.Failed(error)
+
+    async def _find(self, action: actions.FindHost) -> actions.Outcome:
+        try:
+            return actions.Found(await self._hosts.find(action.address))
         except FabricError as error:
             return actions.Failed(error)
 
@@ -234,6 +240,10 @@ class Worker:
                 operations += await self._removal(run, action.vm)
             else:
                 operations.append(replaced(run.vm, action.vm))
+        for attempt in action.left:
+            leftover_id = self._cloud.store.new_id(run.work.value.id)
+            leftover = Leftover(leftover_id, run.work.value.entity_id, attempt)
+            operations.append(create(leftover))
         if action.ended:
             operations.append(Delete(Work.KIND, run.work.value.id, run.work.version))
             await self._cloud.commit(run.work.value.id, operations)

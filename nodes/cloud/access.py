@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Concatenate, Final, Generic, ParamSpec, Protoc
 
 from fabric.cloudstore.client import CompareAndSet, Create, Debit, Kind, Operation, StoreClient
 from fabric.errors import Conflict, ContainerNotEmpty, NameTaken, NotFound, QuotaError, Unavailable
-from nodes.contract.entities import Flavor, Project, Task, Tenant, Ticket, Vm, Work
+from nodes.contract.entities import Flavor, Leftover, Project, Task, Tenant, Ticket, Vm, Work
 from nodes.contract.quota import QuotaLine, quota_error
 from nodes.contract.records import from_body, to_body
 from nodes.contract.tasks import completed
@@ -29,6 +29,7 @@ KINDS: Final = (
     Kind(Vm.KIND, indexes=("project_id", "flavor_ids")),
     Kind(Task.KIND, indexes=("entity", "project_id")),
     Kind(Work.KIND),
+    Kind(Leftover.KIND),
 )
 
 #: Turns in which an operation may lose a race before it answers ``Unavailable``.

@@ -190,7 +190,7 @@ class Attempt:
 
     ``key`` and ``attempt`` are the placement's, as the host's books hold them.  ``phase`` is
     ``PLACED``, then ``VOID`` once the host acknowledged that nothing of it is left, or ``LEFT``
-    when the host died first: its copy is removed when it comes back.
+    when the host died first (then a :class:`Leftover` is on record).
     """
 
     key: str
@@ -199,6 +199,20 @@ class Attempt:
     address: str
     reservation_id: int
     phase: str = PLACED
+
+
+@dataclass(slots=True, frozen=True)
+class Leftover:
+    """What a dead host may still hold: a copy of a VM that was given up there.
+
+    It is removed when the host comes back.
+    """
+
+    KIND: ClassVar[str] = "leftover"
+
+    id: str
+    vm_id: str
+    attempt: Attempt
 
 
 @dataclass(slots=True, frozen=True)

@@ -28,6 +28,7 @@ from nodes.front import paging
 from nodes.front.call import Call, Route
 from nodes.front.routes import ROUTES
 from nodes.front.status import StatusSource
+from nodes.front.unbuilt import not_built_yet
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Front:
 
     def _adapt(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
-            call = await self._call(request)
+            call = await self._call(request, route)
             if route.paged:
                 paging.page_size(call.query)
             reply = await route.handler(call)
@@ -65,8 +66,8 @@ class Front:
 
         return handle
 
-    async def _call(self, request: web.Request) -> Call:
-        raw = await request.read() if request.method == "POST" else b""
+    async def _call(self, request: web.Request, route: Route) -> Call:
+        raw = await _read(request, route) if request.method == "POST" else b""
         if raw and request.content_type != "application/json":
             raise UnsupportedMediaType(
                 f"The body must be application/json (was {request.content_type:.80})"
@@ -122,6 +123,18 @@ async def start(front: Front, host: str, port: int) -> Running:
     bound = runner.addresses[0]
     shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     return Running(runner, f"http://{shown}:{bound[1]}")
+
+
+async def _read(request: web.Request, route: Route) -> bytes:
+    """Return the body; of a route that is not built it is read and dropped, whatever its size.
+
+    Clients that upload see a reset instead of the answer if the rest is not read.
+    """
+    if route.handler is not not_built_yet:
+        return await request.read()
+    async for _ in request.content.iter_any():
+        pass
+    return b""
 
 
 @web.middleware

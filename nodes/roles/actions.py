@@ -20,7 +20,7 @@ from typing import Protocol, TypeAlias
 from fabric.errors import FabricError
 from fabric.machine import Contact, Message
 from fabric.placement.request import Placed, PlacementRequest
-from nodes.contract.entities import Task, Vm
+from nodes.contract.entities import Attempt, Task, Vm
 
 # --- actions --------------------------------------------------------------------------------------
 
@@ -29,13 +29,15 @@ from nodes.contract.entities import Task, Vm
 class Save:
     """Store the task, and the VM if it changed, in one transaction that proves the claim.
 
-    ``removed`` deletes the VM and gives its cost back; ``ended`` gives the claim up.
+    ``removed`` deletes the VM and gives its cost back; ``ended`` gives the claim up.  ``left`` are
+    attempts on hosts that died before they could be cleaned.
     """
 
     task: Task
     vm: Vm | None = None
     removed: bool = False
     ended: bool = False
+    left: tuple[Attempt, ...] = ()
 
 
 @dataclass(slots=True)

@@ -75,6 +75,7 @@ class CreateVm:
         self._host_id: int | None = None
         self._tries = 0
         self._saved = False  # the last action was a save or a pause: the state's own is due
+        self._left: tuple[Attempt, ...] = ()  # not yet on record as left behind
         self._error: FabricError | None = None  # why the task fails once the host is clean
 
     def begin(self, now_ms: int) -> Action:
@@ -183,7 +184,7 @@ class CreateVm:
             disks=tuple(replace(disk, state=ATTACHED) for disk in self._vm.disks),
         )
         self._task = tasks.complete_step(self._task, _CREATE, now_ms)
-        return self._end()
+        return self._save(ended=True)
 
     def _failed(self, outcome: Failed, now_ms: int) -> Action:
         error = outcome.error
@@ -210,6 +211,8 @@ class CreateVm:
     def _clean(self, phase: str, now_ms: int) -> Action:
         """Go on to the next host: this one holds nothing any more, or is gone."""
         *before, last = self._vm.attempts
+        if phase == LEFT:
+            self._left = (last,)
         self._vm = replace(self._vm, attempts=(*before, replace(last, phase=phase)))
         if self._error is not None:
             return self._fail(self._error, now_ms)
@@ -228,9 +231,10 @@ class CreateVm:
         self._saved = True
         return trying.pause(self._tries)
 
-    def _save(self) -> Action:
+    def _save(self, *, ended: bool = False) -> Action:
         self._saved = True
-        return Save(self._task, self._vm)
+        left, self._left = self._left, ()
+        return Save(self._task, self._vm, ended=ended, left=left)
 
     def _fail(self, error: FabricError, now_ms: int) -> Action:
         self._vm = replace(
@@ -240,8 +244,4 @@ class CreateVm:
             disks=tuple(replace(disk, state=ERROR) for disk in self._vm.disks),
         )
         self._task = tasks.fail_step(self._task, self._step, trying.shown(error), now_ms)
-        return self._end()
-
-    def _end(self) -> Action:
-        self._saved = True
-        return Save(self._task, self._vm, ended=True)
+        return self._save(ended=True)

@@ -2,11 +2,11 @@
 
 ::
 
-    (for each attempt not VOID:  RELEASING -> REMOVING)  -> VM deleted, quota back (one save)
+    (for each attempt PLACED:  RELEASING -> REMOVING)  -> VM deleted, quota back (one save)
         -> flavors that waited for it are reaped -> finished
 
-A VM that is missing on its host is no error.  A host that left the fabric cannot be asked; its
-copy is swept when it comes back.
+A VM that is missing on its host is no error.  A host that left the fabric cannot be asked; what it
+may hold is put on record and removed when it comes back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from fabric.errors import Conflict, FabricError, Unavailable
 from nodes.contract import tasks
-from nodes.contract.entities import CREATING, ENDED, ERROR, VOID, Attempt, Task, Vm, Work
+from nodes.contract.entities import CREATING, ENDED, ERROR, PLACED, Attempt, Task, Vm, Work
 from nodes.roles import trying
 from nodes.roles.actions import Action, Answered, Failed, Finished, Outcome, Reap, Save
 
@@ -34,9 +34,9 @@ class DeleteVm:
         self._task = task
         self._vm = vm
         self._flavors = work.reap if vm is None else vm.flavor_ids
+        attempts = () if vm is None else vm.attempts
+        self._dirty = [attempt for attempt in attempts if attempt.phase == PLACED]
         self._left: list[Attempt] = []
-        if vm is not None:
-            self._left = [attempt for attempt in vm.attempts if attempt.phase != VOID]
         self._state = RELEASING if vm is not None else REAPING
         self._tries = 0
         self._saved = False  # the last action was a save or a pause: the state's own is due
@@ -67,13 +67,13 @@ class DeleteVm:
             return Finished()
         if self._vm is None or self._state == REAPING:
             return Reap(self._flavors)
-        if not self._left:
+        if not self._dirty:
             self._state = REAPING
             self._saved = True
-            return Save(self._task, self._vm, removed=True)
+            return Save(self._task, self._vm, removed=True, left=tuple(self._left))
         if self._state == RELEASING:
-            return trying.release(self._left[0])
-        return trying.remove(self._left[0], self._vm.id)
+            return trying.release(self._dirty[0])
+        return trying.remove(self._dirty[0], self._vm.id)
 
     def _answered(self) -> Action:
         self._tries = 0
@@ -81,13 +81,14 @@ class DeleteVm:
             self._state = REMOVING
         else:
             self._state = RELEASING
-            del self._left[0]
+            del self._dirty[0]
         return self._act()
 
     def _failed(self, outcome: Failed, now_ms: int) -> Action:
         error = outcome.error
         self._tries += 1
         if outcome.dead:
+            self._left.append(self._dirty[0])
             self._state = REMOVING
             return self._answered()
         if self._state == RELEASING and isinstance(error, Conflict):

@@ -153,6 +153,11 @@ async def test_too_large_a_body(api: Api) -> None:
     assert got.headers["X-API-VERSION"] == "1.0"
 
 
+async def test_an_upload_to_a_route_that_is_not_built_is_read_to_its_end(api: Api) -> None:
+    got = await api.send("POST", "/images", b"x" * 5_000_000, "multipart/form-data; boundary=b")
+    assert (got.status, got.body["code"]) == (501, "NotBuiltYet")
+
+
 async def test_unexpected_failures_name_only_the_request(
     api: Api, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:

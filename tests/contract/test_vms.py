@@ -13,9 +13,11 @@ from fabric.errors import DeadlineExceeded
 from fabric.machine import Contact
 from fabric.wire.host import CreateVm
 from nodes.cloud.access import Cloud, NoImages
-from nodes.contract.entities import Work
+from nodes.contract.entities import Leftover, Work
 from nodes.roles import trying
 from nodes.roles.actions import Pause
+from nodes.roles.claims import SILENCE_US
+from nodes.sweeper import Sweeper
 from nodes.worker import Worker
 from tests.contract.fake_hosts import FakeHosts
 from tests.contract.support import Api, Json, disk, line, vm_spec
@@ -374,6 +376,84 @@ async def test_a_silent_host_is_cleaned_before_another_is_tried(
     assert calls[calls.index("Release") :] == ["Release", "DeleteVm", "Confirm", "CreateVm"]
     assert hosts.held() == [vm]
     assert sum(books.cpu_used for books in hosts.books()) == 1
+
+
+async def test_what_a_dead_host_holds_is_removed_when_it_is_back(
+    api: Api, cloud: Cloud, worker: Worker, hosts: FakeHosts
+) -> None:
+    """The host dies right after it made the VM, and again before the VM is deleted."""
+    project = await api.room()
+    original = hosts.ask
+
+    async def die_of(host: Contact, body: Any, timeout_s: float) -> Any:
+        answer = await original(host, body, timeout_s)
+        if isinstance(body, CreateVm) and body.key.endswith("/1"):
+            hosts.all[0].gone = True
+            raise DeadlineExceeded("no answer")
+        return answer
+
+    hosts.ask = die_of  # type: ignore[method-assign]
+    vm = await created(api, project)
+    assert (await api.get(f"/vms/{vm}")).body["host"] == "inproc://host-2"
+    assert hosts.held() == [vm, vm], "the dead host still has its copy"
+    sweeper = Sweeper(cloud, hosts)
+    await sweeper.sweep()
+    assert len(await cloud.list(Leftover)) == 1
+    hosts.all[0].gone = False
+    await sweeper.sweep()
+    assert hosts.held() == [vm]
+    assert (await api.get(f"/vms/{vm}")).body["host"] == "inproc://host-2"
+
+    hosts.all[1].gone = True
+    task = await ended(api, (await api.delete(f"/vms/{vm}")).body)
+    assert task["state"] == "COMPLETED"
+    assert hosts.held() == [vm]
+    hosts.all[1].gone = False
+    await sweeper.sweep()
+    assert hosts.held() == []
+    assert await cloud.list(Leftover) == []
+    assert sum(books.cpu_used for books in hosts.books()) == 0
+
+
+async def test_a_worker_taken_for_dead_can_store_nothing_any_more(
+    api: Api, cloud: Cloud, hosts: FakeHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await api.room()
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    original = hosts.ask
+
+    async def hang(host: Contact, body: Any, timeout_s: float) -> Any:
+        if isinstance(body, CreateVm) and not reached.is_set():
+            reached.set()
+            await go_on.wait()
+        return await original(host, body, timeout_s)
+
+    async def silent(*_: object) -> None:
+        """A process that hangs sends no heartbeat."""
+
+    hosts.ask = hang  # type: ignore[method-assign]
+    slow = Worker(cloud, hosts, lambda: 0, "slow", "1")
+    monkeypatch.setattr(slow, "_beat", silent)
+    slow.start()
+    task = await create(api, project)
+    await reached.wait()
+    now = 0
+    other = Worker(cloud, hosts, lambda: now, "other", "1")
+    other.start()
+    await asyncio.sleep(0)
+    await other._look()
+    assert (await api.get(f"/tasks/{task['id']}")).body["state"] == "STARTED"
+    now = SILENCE_US
+    await other._look()
+    done = await ended(api, task)
+    assert done["state"] == "COMPLETED"
+    go_on.set()
+    while slow._runs:
+        await asyncio.sleep(0)
+    assert (await api.get(f"/tasks/{task['id']}")).body == done
+    assert hosts.held() == [task["entity"]["id"]]
+    await slow.stop()
+    await other.stop()
 
 
 async def test_without_a_fabric_the_task_fails_after_many_tries(
