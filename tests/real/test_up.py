@@ -39,10 +39,11 @@ VM: dict[str, Any] = {
 class Child:
     """A running ``up_child``."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+    rest: RestClient
+    url: str
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self.rest = RestClient(url)
-        self.url = url
 
     @classmethod
     async def start(cls, data_dir: Path) -> Child:
@@ -54,9 +55,9 @@ class Child:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        child = cls(process, "")
+        child = cls(process)
         child.url = (await child._read())["url"]
-        child.rest.base = child.url
+        child.rest = RestClient(child.url)
         return child
 
     async def _read(self) -> Any:
@@ -77,7 +78,6 @@ class Child:
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
-        await self.rest.close()
 
     async def all_tasks_end(self, project: str) -> None:
         async with asyncio.timeout(60):
@@ -93,7 +93,8 @@ class Child:
 async def running(data_dir: Path) -> AsyncIterator[Child]:
     child = await Child.start(data_dir)
     try:
-        yield child
+        async with child.rest:
+            yield child
     finally:
         await child.kill()
 
@@ -249,8 +250,7 @@ async def test_refusals_of_the_real_tree_have_the_contracts_codes() -> None:
     options = UpOptions(2, accept_any_image=True, listen=Listen(port=0), host=host)
     boot = VM["attachedDisks"][0]
     huge = {**boot, "name": "data", "bootDisk": False, "capacityGb": 100}
-    async with up(options) as ready:
-        rest = RestClient(ready.url)
+    async with up(options) as ready, RestClient(ready.url) as rest:
         project = await create_project(rest)
         for name, cpu, memory_gb in (("wide", 5, 1), ("deep", 1, 5)):
             cost = [
@@ -272,7 +272,6 @@ async def test_refusals_of_the_real_tree_have_the_contracts_codes() -> None:
         assert task["state"] == "COMPLETED"
         vm = await rest.get(f"/vms/{task['entity']['id']}")
         assert (vm["host"], vm["datastore"]) == ("inproc://host-002", "local")
-        await rest.close()
 
 
 async def test_a_front_joins_a_fabric_over_zeromq(tmp_path: Path) -> None:
@@ -285,12 +284,11 @@ async def test_a_front_joins_a_fabric_over_zeromq(tmp_path: Path) -> None:
         )
         await asyncio.wait((told, front), return_when=asyncio.FIRST_COMPLETED)
         url, contact = told.result()
-        rest = RestClient(url)
-        project = await create_project(rest)
-        vm = await rest.get(f"/vms/{await rest.change(f'/projects/{project}/vms', VM)}")
+        async with RestClient(url) as rest:
+            project = await create_project(rest)
+            vm = await rest.get(f"/vms/{await rest.change(f'/projects/{project}/vms', VM)}")
         assert vm["host"] == host.contact.address
         rows = {row.contact.node_id: row.observer for row in await host.members()}
         assert rows == {host.contact.node_id: False, contact.node_id: True}
-        await rest.close()
         stop.set()
         await front
