@@ -99,6 +99,7 @@ class Chairman:
         self.joins: dict[int, Join] = {}
         self.joined_at: dict[int, int] = {}
         self.gone: dict[int, None] = {}  # reported dead or left, not yet removed
+        self.left: dict[int, None] = {}  # of those, who said goodbye: they vote no more
         self.removed_at: list[int] = []
         self.frozen = False
         self.gone_changed_at = 0
@@ -247,6 +248,7 @@ class Chairman:
             self.joins.pop(msg.contact.node_id, None)
             self.joined_at.pop(msg.contact.node_id, None)
             self._count_gone([msg.contact.node_id], now)
+            self.left[msg.contact.node_id] = None
             self._soon(now, out)
 
     def on_report(self, sender: int, msg: Report, now: int, out: Sink) -> None:
@@ -351,6 +353,7 @@ class Chairman:
             self.gone = {}
         self._take_joins()
         self._fix_seats(now)
+        self.left = {n: None for n in self.left if n in self.gone}
         root_changed = self.topo is not None and self.topo.root != plan.root
         if not plan.touched and not announce and not root_changed:
             self._come_back(now, out)
@@ -382,7 +385,12 @@ class Chairman:
             cell = plan.cells[cell_id]
             since = now - self.seats_changed_at.get(cell_id, -NEVER)
             if plan.seats_lost(cell) and not cell.new:
-                continue  # nobody could elect anyone: the inquest replaces them all
+                # Nobody could elect anyone. Seats that said goodbye grant nothing any more, so
+                # their electorate ends with them; for silent ones there is the inquest.
+                if all(s in self.left for s in plan.seats_gone(cell)):
+                    plan.new_electorate(cell, plan.hosts_of(cell))
+                    self.seats_changed_at[cell_id] = now
+                continue
             if not cell.seats or since >= self.settings.lease_us:
                 plan.fix_seats(cell)
                 self.seats_changed_at[cell_id] = now

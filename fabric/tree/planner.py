@@ -403,15 +403,16 @@ class Plan:
 
     def _check_seats(self, cell: Cell) -> None:
         """Remember ``cell`` if its seats are not as they should be."""
-        wrong = len(cell.seats) != self._wanted(cell) or not all(
-            self._belongs(cell, s) for s in cell.seats
-        )
-        if wrong:
+        if len(cell.seats) != self._wanted(cell) or self.seats_gone(cell):
             self.seats_wrong[cell.cell] = None
+
+    def seats_gone(self, cell: Cell) -> list[int]:
+        """Return the seats whose hosts belong to the cell no more."""
+        return [s for s in cell.seats if not self._belongs(cell, s)]
 
     def seats_lost(self, cell: Cell) -> bool:
         """Whether a majority of the seats is gone, so that nobody can be elected any more."""
-        there = sum(1 for s in cell.seats if self._belongs(cell, s))
+        there = len(cell.seats) - len(self.seats_gone(cell))
         return bool(cell.seats) and there < len(cell.seats) // 2 + 1
 
     def new_electorate(self, cell: Cell, living: Sequence[int]) -> bool:
@@ -431,7 +432,7 @@ class Plan:
         Returns whether something changed.
         """
         wanted = self._wanted(cell)
-        gone = [s for s in cell.seats if not self._belongs(cell, s)]
+        gone = self.seats_gone(cell)
         spare = [h for h in self._candidates(cell) if h not in cell.seats]
         seats = list(cell.seats)
         if not seats:

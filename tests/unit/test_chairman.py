@@ -1,0 +1,217 @@
+"""The chairman with a coordinator at hand: what it writes, and when it stops writing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fabric.coordination.interface import CoordinatorRequest
+from fabric.coordination.rules import carry_out, create
+from fabric.machine import Contact, ListSink
+from fabric.settings import Settings
+from fabric.tree.chairman import HALTED, Chairman, ChairmanNotice
+from fabric.units import SECOND
+from fabric.wire.tree import HOST, Here, Inquest, Join, Leave, Order, Owner, Path, Report
+
+SETTINGS = Settings(leaf_min=2, leaf_max=4)
+CHAIR = Contact(1000, "c0")
+
+
+def host(number: int) -> Contact:
+    return Contact(number, f"h{number}")
+
+
+class Rows(dict[bytes, bytes]):
+    """A coordinator's table."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self[key] = value
+
+    def delete(self, key: bytes) -> None:
+        self.pop(key, None)
+
+    def scan(self, prefix: bytes) -> Any:
+        return iter(sorted(row for row in self.items() if row[0].startswith(prefix)))
+
+
+class Bench:
+    """A candidate whose coordinator answers at once, unless a test keeps it silent."""
+
+    def __init__(self, rows: Rows | None = None, create_topology: bool = True) -> None:
+        self.rows = rows if rows is not None else Rows()
+        create(self.rows, 77)
+        self.now = 0
+        self.out = ListSink()
+        self.chairman = Chairman(CHAIR, SETTINGS, create_topology, 0)
+        self.silent = False
+        self.sent: list[tuple[int, Any]] = []
+        self.notices: list[ChairmanNotice] = []
+        self.asked: list[CoordinatorRequest] = []
+
+    def pump(self) -> None:
+        while True:
+            outputs = self.out.take()
+            if not outputs:
+                return
+            for output in outputs:
+                if output.kind == "send":
+                    self.sent.append((output.args[0].node_id, output.args[1]))
+                elif output.kind == "notify":
+                    self.notices.append(output.args[0])
+                elif output.kind == "coordinate":
+                    request, token = output.args
+                    self.asked.append(request)
+                    if not self.silent:
+                        answer = carry_out(self.rows, request, self.now, "boot")
+                        self.chairman.coordinated(token, answer, self.now, self.out)
+
+    def run(self, us: int) -> None:
+        end = self.now + us
+        while self.chairman.due <= end:
+            self.now = max(self.now, self.chairman.due)
+            self.chairman.tick(self.now, self.out)
+            self.pump()
+        self.now = end
+
+    def join(self, *numbers: int) -> None:
+        for n in numbers:
+            self.chairman.on_join(Join(host(n), 1, HOST, "", 0, 0), self.now, self.out)
+        self.pump()
+
+    def seats(self) -> list[int]:
+        plan = self.chairman.plan
+        return plan.cells[plan.root].seats
+
+
+def test_joins_are_answered_after_the_commit_with_the_whole_path() -> None:
+    bench = Bench()
+    bench.run(SECOND)
+    bench.join(1, 2, 3)
+    assert bench.sent == [] or all(to == CHAIR.node_id for to, _ in bench.sent)
+    bench.sent.clear()
+    bench.run(SECOND)
+    paths = {to: m for to, m in bench.sent if isinstance(m, Path) and m.records}
+    assert set(paths) == {1, 2, 3}
+    record = paths[1].records[0]
+    assert [m.node_id for m in record.members] == [1, 2, 3]
+    assert len(record.seats) == 3
+
+
+def test_it_stops_at_its_own_deadline_when_the_coordinator_falls_silent() -> None:
+    bench = Bench()
+    bench.run(SECOND)
+    bench.join(1)
+    bench.run(SECOND)
+    bench.silent = True
+    bench.run(SETTINGS.chair_lease_us)
+    assert not bench.chairman.presides(bench.now)
+    bench.asked.clear()
+    bench.join(2)
+    bench.run(SECOND)
+    assert not any(type(r).__name__ == "Commit" for r in bench.asked)
+
+
+def test_without_leave_to_create_it_writes_nothing_into_an_empty_coordinator() -> None:
+    bench = Bench(create_topology=False)
+    bench.run(5 * SECOND)
+    bench.join(1)
+    bench.run(SECOND)
+    assert bench.chairman.state == HALTED
+    assert [n.what for n in bench.notices] == ["halted"]
+    assert not any(key.startswith(b"record/") for key in bench.rows)
+
+
+def test_a_new_chairman_takes_over_what_is_written_and_rewrites_only_the_head() -> None:
+    bench = Bench()
+    bench.run(SECOND)
+    bench.join(*range(1, 20))
+    bench.run(10 * SECOND)
+    before = {k: v for k, v in bench.rows.items() if b"cell/" in k}
+    bench.chairman.lease.resign(bench.chairman.next_token(), bench.out)
+    bench.pump()
+    heir = Bench(bench.rows, create_topology=False)
+    heir.now = bench.now
+    heir.chairman.lease.next_campaign = bench.now
+    heir.run(SECOND)
+    assert heir.chairman.presides(heir.now)
+    assert {k: v for k, v in bench.rows.items() if b"cell/" in k} == before
+
+
+def test_a_seat_that_said_goodbye_is_replaced_at_once_even_if_it_was_the_majority() -> None:
+    bench = Bench()
+    bench.run(SECOND)
+    bench.join(1, 2)
+    bench.run(SECOND)
+    (seat,) = bench.seats()
+    other = 3 - seat
+    bench.chairman.on_leave(Leave(host(seat), 1), bench.now, bench.out)
+    bench.run(SECOND)
+    assert bench.seats() == [other]
+
+
+def test_a_seat_that_fell_silent_keeps_its_vote_until_the_inquest() -> None:
+    bench = Bench()
+    bench.run(SECOND)
+    bench.join(1, 2)
+    bench.run(10 * SECOND)  # past the grace of a fresh join
+    (seat,) = bench.seats()
+    other = 3 - seat
+    root = bench.chairman.plan.root
+    owner = Owner(root, Order(1, 1, 1), 1, host(other))
+    bench.chairman.on_report(other, Report(owner, (seat,), (), False), bench.now, bench.out)
+    bench.run(5 * SECOND)
+    assert bench.seats() == [seat]
+    bench.sent.clear()
+    bench.chairman.on_report(other, Report(owner, (), (), True), bench.now, bench.out)
+    bench.pump()
+    (asked,) = [m for to, m in bench.sent if isinstance(m, Inquest) and to == other]
+    bench.chairman.on_here(other, Here(root, asked.number))
+    bench.run(3 * SECOND)
+    assert bench.seats() == [other]
+
+
+def test_many_deaths_at_once_freeze_removals_until_it_is_quiet() -> None:
+    bench = Bench()
+    bench.run(SECOND)
+    bench.join(*range(1, 5))
+    bench.run(10 * SECOND)
+    bench.join(5, 6, 7, 8)
+    bench.run(10 * SECOND)
+    plan = bench.chairman.plan
+    dead = list(range(1, 8))
+    for leaf in plan.leaves():
+        gone = tuple(n for n in leaf.members if n in dead)
+        witness = next(n for n in plan.home if plan.home[n] == leaf.cell)
+        owner = Owner(leaf.cell, Order(1, 1, 1), 1, host(witness))
+        bench.chairman.on_report(witness, Report(owner, gone, (), False), bench.now, bench.out)
+    bench.run(5 * SECOND)
+    assert [n.what for n in bench.notices if n.what == "frozen"] == ["frozen"]
+    assert len(bench.chairman.plan.home) == 8
+    bench.run(61 * SECOND)
+    assert "thawed" in [n.what for n in bench.notices]
+    assert len(bench.chairman.plan.home) == 1
+
+
+def test_a_report_under_an_older_term_is_answered_with_the_newer_owner() -> None:
+    bench = Bench()
+    bench.run(SECOND)
+    bench.join(1, 2, 3)
+    bench.run(10 * SECOND)
+    root = bench.chairman.plan.root
+    new, old = Owner(root, Order(1, 1, 1), 5, host(1)), Owner(root, Order(1, 1, 1), 4, host(2))
+    bench.chairman.on_report(1, Report(new, (), (), False), bench.now, bench.out)
+    bench.sent.clear()
+    bench.chairman.on_report(2, Report(old, (3,), (), False), bench.now, bench.out)
+    bench.pump()
+    assert bench.sent == [(2, Path(None, (), (new,)))]
+    bench.run(2 * SECOND)
+    assert 3 in bench.chairman.plan.home
+
+
+def test_candidates_of_another_coordinator_are_refused() -> None:
+    bench = Bench()
+    bench.run(SECOND)
+    stranger = Join(Contact(5, "x"), 1, HOST, "", 78, 0)
+    bench.chairman.on_join(stranger, bench.now, bench.out)
+    bench.pump()
+    (refusal,) = [m for to, m in bench.sent if to == 5]
+    assert refusal.code == "WrongCoordinator"
