@@ -1,4 +1,7 @@
-"""Short words for what tests of the front do again and again."""
+"""Short words for what tests of the front do again and again.
+
+Every answer is checked against the contract's schemas, whatever the test asked for it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import json
 from typing import Any, NamedTuple
 
 from aiohttp.test_utils import TestClient
+
+from tests.contract.schemas import check_answer
 
 Json = dict[str, Any]
 
@@ -31,8 +36,9 @@ class Api:
         headers = {"Content-Type": kind} if raw is not None else {}
         path = path.removeprefix(self.base)  # a selfLink is absolute
         async with self._session.request(method, path, data=raw, headers=headers) as answer:
-            text = await answer.text()
-            return Got(answer.status, json.loads(text) if text else None, answer.headers)
+            body = json.loads(await answer.text())
+        check_answer(method, path, answer.status, body)
+        return Got(answer.status, body, answer.headers)
 
     async def get(self, path: str) -> Got:
         return await self.send("GET", path)

@@ -10,6 +10,7 @@ import pytest
 
 from nodes.cloud.access import Cloud
 from nodes.front.routes import BUILT, ROUTES
+from tests.contract.schemas import SCHEMAS, check_answer
 from tests.contract.support import Api, line, vm_spec
 
 PATHS = Path(__file__).parent.parent / "data" / "photon-v1-paths.txt"
@@ -46,6 +47,18 @@ async def test_what_is_not_built_says_so(api: Api, method: str, path: str) -> No
         assert got.status == 501
         assert got.body["code"] == "NotBuiltYet"
         assert set(got.body) == {"code", "message", "data"}
+
+
+def test_the_copied_schemas_are_the_contracts() -> None:
+    if not SHARED.exists():
+        pytest.skip(f"NOT CHECKED: {SHARED.name} is not there, the copied schemas may be old")
+    yaml = pytest.importorskip("yaml")
+    there = yaml.safe_load(SHARED.read_text())["components"]["schemas"]
+    for name, schema in SCHEMAS.items():
+        for word in set(there[name]) - {"description"}:
+            if word != "properties":
+                assert schema[word] == there[name][word], (name, word)
+        assert set(schema.get("properties", {})) == set(there[name].get("properties", {}))
 
 
 async def test_every_answer_carries_version_and_request_id(api: Api) -> None:
@@ -240,3 +253,18 @@ async def test_a_link_of_another_list_has_expired(api: Api) -> None:
     link = (await api.get("/tenants?pageSize=1")).body["nextPageLink"]
     got = await api.get(link.replace("/tenants", "/flavors"))
     assert (got.status, got.body["code"]) == (404, "PageExpired")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tasks", {"items": [{"id": "x"}]}),
+        ("/tenants", {"items": None}),
+        ("/flavors", {"items": [], "colour": 1}),
+        ("/tasks", {"items": [], "nextPageLink": 1}),
+    ],
+)
+def test_the_check_of_answers_can_fail(path: str, body: object) -> None:
+    check_answer("GET", path, 200, {"items": []})
+    with pytest.raises(AssertionError):
+        check_answer("GET", path, 200, body)
