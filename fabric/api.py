@@ -20,7 +20,7 @@ from typing import Any, Final
 from fabric.coordination.embedded import EmbeddedCoordinator
 from fabric.coordination.memory import MemoryCoordinator
 from fabric.counters import Counters
-from fabric.errors import DeadlineExceeded, FabricError
+from fabric.errors import BadInput, DeadlineExceeded, FabricError
 from fabric.limits import MAX_INT, MAX_NOTICES
 from fabric.machine import Contact, Message
 from fabric.peer.compose import Peer
@@ -33,6 +33,7 @@ from fabric.storage.memory import MemoryStorage
 from fabric.stream import Stream
 from fabric.survey import READ_WITHIN_S, Calls
 from fabric.transport.address import parse_dialled
+from fabric.transport.both import BothTransport
 from fabric.transport.inproc import SCHEME, InprocTransport
 from fabric.transport.interface import Transport
 from fabric.transport.zmq import ZmqTransport
@@ -55,6 +56,7 @@ def open(
     zone: str = "",
     node_id: int | None = None,
     settings: Settings | None = None,
+    door: str | None = None,
     transport: Transport | None = None,
 ) -> Fabric:
     """Return a peer to be run with ``async with``. Nothing happens before that.
@@ -67,13 +69,13 @@ def open(
     A ``candidate`` may become chairman; started without ``join`` and with nothing on record, it
     makes a topology of its own.  ``coordinator`` is the directory that the candidates of one
     machine share (by default inside ``data_dir``, or memory), or any object with its interface.
+
+    A peer on ``inproc://`` is out of reach for other processes, unless it has a ``door``: a second,
+    ``tcp://`` address at which it answers what ``fabric.connect`` asks.
     """
     counters = Counters()
     if transport is None:
-        inside = address.startswith(SCHEME)
-        transport = (
-            InprocTransport(address, counters) if inside else ZmqTransport(address, counters)
-        )
+        transport = _transport(address, door, counters)
     for known in join:
         if not known.startswith(SCHEME):
             parse_dialled(known)
@@ -214,6 +216,12 @@ class Fabric(Calls):
         """Our node id, and the address where others reach us."""
         return self._running().me
 
+    @property
+    def door(self) -> str:
+        """Where callers from other processes reach us."""
+        carrier = self._transport
+        return carrier.outer_address if isinstance(carrier, BothTransport) else carrier.address
+
     # --- calls ------------------------------------------------------------------------------------
 
     async def call(self, to: Contact, body: Message, timeout_s: float = READ_WITHIN_S) -> Message:
@@ -274,6 +282,15 @@ class Fabric(Calls):
         if self._data_dir is not None:
             return EmbeddedCoordinator(self._data_dir / "coordinator")
         return MemoryCoordinator()
+
+
+def _transport(address: str, door: str | None, counters: Counters) -> Transport:
+    if not address.startswith(SCHEME):
+        if door is not None:
+            raise BadInput(f"door {door!r}: only a peer on inproc:// needs one", {"field": "door"})
+        return ZmqTransport(address, counters)
+    inner = InprocTransport(address, counters)
+    return inner if door is None else BothTransport(inner, ZmqTransport(door, counters))
 
 
 def _settled(status: Status) -> bool:

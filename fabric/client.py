@@ -17,8 +17,10 @@ from fabric.machine import Contact, Message
 from fabric.runtime.asking import Asker
 from fabric.survey import READ_WITHIN_S, Calls
 from fabric.transport.address import parse_dialled
+from fabric.transport.inproc import SCHEME
 from fabric.transport.zmq import ZmqTransport
 from fabric.wire.common import Response
+from fabric.wire.peer import MembersAsk
 
 
 def connect(address: str, *, listen: str = "tcp://127.0.0.1:0") -> Client:
@@ -54,6 +56,11 @@ class Client(Calls):
 
     async def _ask_peer(self, body: Message, timeout_s: float) -> Message:
         return await self._asker.ask(self.peer, body, timeout_s)
+
+    async def _ask_owner(self, owner: Contact, cell: int, timeout_s: float) -> Message:
+        # an owner inside our peer's process has no address for us; our peer may be in its cell
+        inside = owner.address.startswith(SCHEME)
+        return await self.call(self.peer if inside else owner, MembersAsk(cell), timeout_s)
 
     def _send(self, to: Contact, message: Message) -> None:
         self._transport.send(to.address, message)

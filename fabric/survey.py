@@ -103,12 +103,16 @@ class Calls(ABC):
         body = ReleaseAsk(placement, round(timeout_s * 1000))
         await self._ask_peer(body, timeout_s + _GRACE_S)
 
+    async def _ask_owner(self, owner: Contact, cell: int, timeout_s: float) -> Message:
+        """Read ``cell`` at its owner."""
+        return await self.call(owner, MembersAsk(cell), timeout_s)
+
     async def _read_cell(
         self, cell: int, owner: Contact, gate: asyncio.Semaphore, timeout_s: float
     ) -> TreeCell:
         try:
             async with gate:
-                read = _expect(Members, await self.call(owner, MembersAsk(cell), timeout_s))
+                read = _expect(Members, await self._ask_owner(owner, cell, timeout_s))
         except FabricError as error:
             return TreeCell(cell, owner, error=error)
         children: list[TreeCell] = []

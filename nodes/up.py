@@ -31,6 +31,8 @@ from nodes.service import CloudService, Listen, make_directory, until_stopped
 
 #: How long the hosts may take to find their places.
 _FORM_S: Final = 60.0
+#: Where the command line reaches the first host, and through it the others.
+_DOOR: Final = "tcp://127.0.0.1:0"
 _HOST_NAME: Final = re.compile(r"host-(\d{3})")
 
 
@@ -106,6 +108,7 @@ async def _open_hosts(options: UpOptions, stack: contextlib.AsyncExitStack) -> l
             host=options.host,
             candidate=candidate,
             coordinator=_coordinator(options) if candidate else None,
+            door=_DOOR if candidate else None,
             settings=options.settings,
         )
         await peer.__aenter__()

@@ -26,12 +26,16 @@ def run(config: Config, out: Output) -> int:
         accept_any_image=config.flag("accept_any_image"), listen=_listen(config),
     )
 
-    def ready(up: Ready) -> None:
-        out.line(f"{len(up.hosts)} hosts are up; the REST API is at {up.url}")
-        out.line(f"try: curl {up.url}/tenants")
-        out.object({"event": "ready", "http": up.url, "hosts": len(up.hosts)})
+    with contextlib.ExitStack() as recorded:
 
-    return asyncio.run(_until_signal(lambda stop: run_up(options, stop, ready), out))
+        def ready(up: Ready) -> None:
+            peer = up.hosts[0].door
+            recorded.enter_context(recorded_address(options.data_dir, peer))
+            out.line(f"{len(up.hosts)} hosts are up; the REST API is at {up.url}")
+            out.line(f"try: curl {up.url}/tenants, or: fabric members --peer {peer}")
+            out.object({"event": "ready", "http": up.url, "hosts": len(up.hosts), "peer": peer})
+
+        return asyncio.run(_until_signal(lambda stop: run_up(options, stop, ready), out))
 
 
 def front(config: Config, out: Output) -> int:

@@ -103,6 +103,25 @@ async def test_a_client_asks_from_outside() -> None:
             await client.status(0.1)
 
 
+async def test_a_peer_within_a_process_is_reached_through_its_door() -> None:
+    host = agent.simulated_host()
+    async with fabric.open(
+        "inproc://door-1", door="tcp://127.0.0.1:0", host=host, candidate=True
+    ) as first:
+        await first.ready()
+        async with (
+            fabric.open("inproc://door-2", host=host, join=[first.contact.address]) as second,
+            fabric.connect(first.door) as client,
+        ):
+            await second.ready()
+            assert (await client.status()).contact == first.contact
+            assert (await client.tree()).error is None
+            placement = await client.place(
+                fabric.PlacementRequest(key="k", vm_id="v", cpu=1, memory_mb=1)
+            )
+            await client.release(placement)
+
+
 async def test_events_tell_what_happens_and_end_with_the_peer() -> None:
     async with fabric.open(host=agent.simulated_host(), candidate=True) as fab:
         events = fab.events()
@@ -158,6 +177,8 @@ async def test_failing_to_open_leaves_nothing_behind(tmp_path: Path) -> None:
         {"address": "inproc://"},
         {"join": ["tcp://10.1.2.3:7000"]},
         {"join": ["tcp://127.0.0.1:0"]},
+        {"door": "tcp://127.0.0.1:0"},
+        {"address": "inproc://x", "door": "tcp://10.0.0.1:0"},
     ],
 )
 def test_impossible_addresses_are_refused_at_once(options: dict[str, object]) -> None:
