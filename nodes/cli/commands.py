@@ -101,7 +101,7 @@ COMMANDS: Final = (
         ),
         description="Start real peers as processes over ZeroMQ, place VMs, kill owners and the "
         "chairman,\nwatch the tree repair itself, audit the books, then simulate 10,000 hosts. "
-        "Ends by itself\nand leaves nothing behind. Takes about three minutes.",
+        "Ends by itself\nand leaves nothing behind. Takes one to three minutes.",
         examples=(("fabric demo", "watch"), ("fabric demo --json", "figures as one JSON object")),
     ),
     Command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 
 import fabric
 from fabric.ids import format_id
@@ -31,7 +32,7 @@ def place(config: Config, out: Output) -> int:
         text = format_placement(placed)
         state = "confirmed" if confirm else "reserved for 60 s"
         out.line(f"{vm_id} {state} on {format_id(placed.host.node_id)} at {placed.host.address}")
-        out.line(f"give it back: fabric release '{text}'")
+        out.line(f"give it back: fabric release {shlex.quote(text)}")
         out.object({
             "placement": text, "key": placed.key, "vm_id": vm_id,
             "host": contact_object(placed.host), "reservation_id": f"{placed.reservation_id:x}",
