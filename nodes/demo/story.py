@@ -279,6 +279,7 @@ class Story:
         lost = sorted({*verdict.lost, *self.load.failed})
         self.figures |= {
             "placements": len(self.load.confirmed), "placements_lost": len(lost),
+            "placements_retried": self.scene.counters.retried,
             "placements_doubled": len(verdict.doubled), "overcommitted_hosts": len(verdict.faults),
         }
         verdict.lost = lost

@@ -1,7 +1,6 @@
 """The README's code is run as it stands, and its tables agree with the code.
 
-Run with ``FABRIC_README_PYTHON`` naming an interpreter, the code lines run there: so that the
-installed wheel is tested in an environment that has nothing but it.
+``tools/check_wheel.py`` runs the same code with the installed wheel.
 """
 
 from __future__ import annotations
@@ -29,13 +28,10 @@ def test_there_is_code_to_run() -> None:
 def test_code_of_the_readme_runs(number: int, tmp_path: Path) -> None:
     script = tmp_path / "readme.py"
     script.write_text(BLOCKS[number])
-    elsewhere = os.environ.get("FABRIC_README_PYTHON")
-    environment = dict(os.environ)
-    if not elsewhere:
-        environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
-        [elsewhere or sys.executable, "-W", "error", str(script)],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        [sys.executable, "-W", "error", str(script)],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=False, timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
