@@ -54,6 +54,8 @@ _LOG = logging.getLogger("fabric.runtime")
 
 #: Tracebacks written in full before only every thousandth is: a loop of errors must not fill disks.
 _LOGGED_ERRORS: Final = 20
+#: How long stopping waits for requests to the coordinator and the hypervisor.
+_FINISH_S: Final = 1.0
 
 
 class StartingMachine(Protocol):
@@ -120,6 +122,8 @@ class Runtime:
     async def stop(self) -> None:
         """Stop handling, finish writes, close everything. Says nothing to other peers."""
         self._halt()
+        if self._tasks:  # what was put out last, such as giving the chair back, still happens
+            await asyncio.wait(self._tasks, timeout=_FINISH_S)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

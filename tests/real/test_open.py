@@ -9,6 +9,8 @@ import pytest
 
 import agent
 import fabric
+from fabric.coordination.embedded import EmbeddedCoordinator
+from fabric.coordination.interface import Campaign, Chair
 from fabric.errors import AddressInUse, BadInput, DataDirectoryError, DeadlineExceeded
 from fabric.peer.notices import OwnerNotice
 from fabric.wire.host import Audit, AuditAsk
@@ -159,6 +161,21 @@ async def test_a_data_directory_keeps_identity_and_topology(tmp_path: Path) -> N
     assert second.topo is not None
     assert second.topo.coordinator_id == first.topo.coordinator_id
     assert second.topo.root == first.topo.root
+
+
+async def test_a_chairman_that_leaves_gives_the_chair_back(tmp_path: Path) -> None:
+    coordinator = EmbeddedCoordinator(tmp_path)
+    async with fabric.open(
+        host=agent.simulated_host(), candidate=True, coordinator=tmp_path
+    ) as fab:
+        await fab.ready()
+        chair = await coordinator.ask(Campaign(1, 60_000_000))
+        assert isinstance(chair, Chair)
+        assert chair.holder == fab.contact.node_id
+    chair = await coordinator.ask(Campaign(1, 60_000_000))
+    assert isinstance(chair, Chair)
+    assert chair.held
+    await coordinator.close()
 
 
 async def test_failing_to_open_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import lmdb
@@ -144,3 +147,40 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
 def test_an_unwritable_directory_is_refused() -> None:
     with pytest.raises(DataDirectoryError, match="cannot be written"):
         Environment(Path("/proc/fabric"))  # not even root may write there
+
+
+#: Writes numbered records as fast as it can and prints each number once it is durable.
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from fabric.machine import Write
+from fabric.storage.committer import CommittedStorage
+async def main():
+    storage = CommittedStorage(Path(sys.argv[1]))
+    number = 0
+    while True:
+        for _ in range(10):
+            key = b"%08d" % number
+            storage.submit([Write(key, key)], lambda error, n=number: print(n, flush=True))
+            number += 1
+        await asyncio.sleep(0)
+asyncio.run(main())
+"""
+
+
+async def test_what_was_called_durable_is_found_after_sigkill(tmp_path: Path) -> None:
+    for _ in range(3):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        told = [int(writer.stdout.readline()) for _ in range(200)]
+        writer.send_signal(signal.SIGKILL)
+        told += [int(line) for line in writer.stdout.read().split("\n")[:-1]]
+        writer.wait()
+        writer.stdout.close()
+        storage = CommittedStorage(tmp_path)
+        found = {int(key) for key, value in storage.stored() if key == value}
+        await storage.close()
+        assert set(told) <= found
+        assert found == set(range(len(found)))  # in order: no hole
