@@ -12,11 +12,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from fabric.errors import FabricError, OwnerUnknown, Refused, Unavailable
+from fabric.errors import FabricError, OwnerUnknown, Unavailable
 from fabric.machine import Contact, Message
+from fabric.placement.explain import refused_error
 from fabric.placement.request import Placed, PlacementRequest
 from fabric.wire.peer import MemberRow, Members, MembersAsk, Status, StatusAsk
-from fabric.wire.placement import ConfirmAsk, Explanation, PlaceAsk, Refusal, ReleaseAsk
+from fabric.wire.placement import ConfirmAsk, PlaceAsk, Refusal, ReleaseAsk
 from fabric.wire.tree import CellRecord, Owner
 
 #: How long the readers wait by default.
@@ -90,7 +91,7 @@ class Calls(ABC):
         body = PlaceAsk(request, round(timeout_s * 1000))
         answer = await self._ask_peer(body, timeout_s + _GRACE_S)
         if isinstance(answer, Refusal):
-            raise _refused(answer)
+            raise refused_error(answer)
         return _expect(Placed, answer)
 
     async def confirm(self, placement: Placed, timeout_s: float = READ_WITHIN_S) -> None:
@@ -138,17 +139,6 @@ class Calls(ABC):
 def owner_of(status: Status, cell: int) -> Owner | None:
     """Return who owns ``cell`` according to ``status``."""
     return next((owner for owner in status.owners if owner.cell == cell), None)
-
-
-def explain(explanation: Explanation) -> str:
-    """Say in one line why hosts did not take a request."""
-    reasons = ", ".join(f"{number} by {reason}" for reason, number in explanation.counts)
-    return f"of {explanation.hosts} hosts none fits: {reasons or 'no host is known'}"
-
-
-def _refused(refusal: Refusal) -> Refused:
-    explanation = refusal.explanation
-    return Refused(explain(explanation), {"key": refusal.key}, explanation)
 
 
 def _expect(cls: type[M], answer: Message) -> M:
