@@ -36,6 +36,7 @@ from fabric.transport.address import TcpAddress, parse_dialled, parse_loopback
 from fabric.transport.interface import Deliver
 from fabric.transport.pump import Pump
 from fabric.wire.codec import decode_frame, encode_frame
+from fabric.wire.common import Failure, Response
 
 _LOG = logging.getLogger("fabric.transport")
 
@@ -100,9 +101,13 @@ class ZmqTransport:
                 return False
         try:
             frame = encode_frame(self._node_id, message)
-        except BadFrame:
+        except BadFrame as error:
             self._counters.count("oversize_frames")
-            return False
+            if not isinstance(message, Response):
+                return False
+            # whoever asked learns why there is no answer, rather than wait for one
+            failure = Failure(EdgeError.code, f"the answer is too long: {error.message}")
+            frame = encode_frame(self._node_id, Response(message.request_id, failure))
         return link.send(frame, self._loop.time())
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ from fabric.transport.both import BothTransport
 from fabric.transport.inproc import InprocTransport
 from fabric.transport.interface import Transport
 from fabric.transport.zmq import ZmqTransport
-from fabric.wire.common import Done, Failure, Request
+from fabric.wire.common import Done, Failure, Request, Response
 
 Start = Callable[..., "asyncio.Future[Peer]"]
 
@@ -128,6 +128,17 @@ async def test_the_queue_for_a_dead_peer_is_bounded(open_peers: list[Peer]) -> N
     sent = [a.transport.send("tcp://127.0.0.1:1", Done()) for _ in range(limits.SEND_QUEUE + 5)]
     assert sent.count(False) == 5
     assert a.counters["dropped_full"] == 5
+
+
+async def test_an_answer_over_the_frame_limit_becomes_a_failure(open_peers: list[Peer]) -> None:
+    a, b = [await zmq_peer().start(1), await zmq_peer().start(2)]
+    open_peers += [a, b]
+    huge = Failure("C", "m", (("k", "x" * limits.MAX_FRAME_BYTES),))
+    assert not a.transport.send(b.transport.address, huge)
+    assert a.transport.send(b.transport.address, Response(5, huge))
+    _, response = await b.next()
+    assert (response.request_id, response.body.code) == (5, "EdgeError")
+    assert a.counters["oversize_frames"] == 2
 
 
 async def test_connections_are_bounded(
