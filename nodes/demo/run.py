@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fabric.errors import FabricError
 from nodes.cli.output import Exit, Output
@@ -24,7 +24,10 @@ from nodes.demo.fleet import Fleet
 from nodes.demo.scene import Scene, StageState
 from nodes.demo.story import STAGES, Story
 
-_NEXT = """
+#: After each act of the live view: the acts themselves are over in a blink.
+_PAUSE_S: Final = 1.5
+
+_NEXT: Final = """
 Where to go next:
   fabric up --hosts 8 --accept-any-image     a small cloud with the REST API on 127.0.0.1:9080
   fabric peer --help                         real peers of your own; then: fabric tree, place
@@ -81,6 +84,7 @@ def _view(scene: Scene, config: Config, out: Output) -> Iterator[None]:
 
         from nodes.demo.live import LiveView
 
+        scene.pause_s = _PAUSE_S
         with LiveView(scene, Console()):
             yield
     else:

@@ -100,6 +100,7 @@ class Scene:
         self.simulation = ""
         self.log: deque[tuple[float, str]] = deque(maxlen=_LOG_LINES)
         self.on_log: Callable[[float, str], None] | None = None
+        self.pause_s = 0.0  # between the acts, for those who watch
 
     @property
     def elapsed_s(self) -> float:

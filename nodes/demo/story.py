@@ -75,11 +75,12 @@ class Story:
     async def tell(self) -> None:
         """Tell it all. Raises :class:`CheckFailed` where something does not hold."""
         async with self.formed():
-            await self._rest()
-            await self._place()
-            await self._kill()
-            await self._audit()
+            for act in (self._rest, self._place, self._kill, self._audit):
+                await asyncio.sleep(self.scene.pause_s)
+                await act()
+            await asyncio.sleep(self.scene.pause_s)
         await self._simulate()
+        await asyncio.sleep(self.scene.pause_s)
 
     @contextlib.asynccontextmanager
     async def formed(self) -> AsyncIterator[None]:

@@ -96,3 +96,28 @@ def test_interrupted_it_leaves_nothing(
     running.communicate(timeout=PATIENCE_S)
     assert running.returncode == Exit.INTERRUPTED
     assert_nothing_left(tmp_path)
+
+
+def test_on_a_terminal_it_paints_and_gives_the_screen_back(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "nodes", "demo", "--peers", "8"], start_new_session=True,
+        env=environment() | {"TMPDIR": str(tmp_path), "TERM": "xterm-256color", "LINES": "30",
+                             "COLUMNS": "100"},
+        stdin=theirs, stdout=theirs, stderr=theirs,
+    )
+    os.close(theirs)
+    painted = b""
+    with open(ours, "rb", buffering=0) as screen:
+        try:
+            while chunk := screen.read(65536):
+                painted += chunk
+        except OSError:
+            pass  # the terminal's other end was closed: the demo has ended
+    assert running.wait(PATIENCE_S) == Exit.CHECK_FAILED  # eight peers make no deep tree
+    text = painted.decode()
+    assert "the tree" in text and "♛p01" in text
+    screen_entered, screen_left = text.rindex("\x1b[?1049h"), text.rindex("\x1b[?1049l")
+    assert screen_entered < screen_left < text.rindex("CheckFailed")
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
+    assert_nothing_left(tmp_path)

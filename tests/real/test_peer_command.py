@@ -84,6 +84,32 @@ def test_peers_form_a_tree_that_any_of_them_tells(start: Start, tmp_path: Path) 
     assert one.node_id in {row["key"] for row in members["cells"][0]["members"]}
 
 
+def free_cpu(peer: PeerProcess) -> int:
+    root = tree_of(peer)["root"]
+    return root["summary"]["cpu_free"] if root.get("summary") else -1
+
+
+def test_place_confirm_and_release_through_any_peer(start: Start, tmp_path: Path) -> None:
+    one, two, other = three(start, tmp_path)
+    size = ("--cpu", "2", "--memory-mb", "4096")
+    placed = result_of("place", "--peer", two.address, *size, "--vm-id", "web", "--confirm")
+    assert placed["host"]["node_id"] in {one.node_id, two.node_id, other.node_id}
+    again = result_of("place", "--peer", two.address, *size, "--vm-id", "web")
+    assert again["placement"] == placed["placement"]  # one key, one placement
+    elsewhere = result_of("place", "--peer", other.address, *size, "--vm-id", "db",
+                          "--constraint", f"host!={placed['host']['node_id']}")
+    assert elsewhere["host"]["node_id"] != placed["host"]["node_id"]
+    eventually(lambda: free_cpu(one), lambda cpu: cpu == 3 * 16 - 4)
+    for taken in (placed, elsewhere):
+        assert result_of("release", taken["placement"], "--peer", one.address)
+    eventually(lambda: free_cpu(one), lambda cpu: cpu == 3 * 16)
+
+    refusal = fabric("place", "--peer", one.address, "--cpu", "17", "--json")
+    assert refusal.returncode == Exit.REFUSED
+    error = json.loads(refusal.stdout)["error"]
+    assert error["code"] == "NoSuchResource" and "of 3 hosts none fits" in error["message"]
+
+
 def test_sigterm_leaves_and_the_others_know_at_once(start: Start, tmp_path: Path) -> None:
     one, two, other = three(start, tmp_path)
     assert (tmp_path / "p2" / "address").read_text().strip() == two.address
