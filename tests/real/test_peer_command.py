@@ -60,7 +60,7 @@ def hosts_in(tree: dict[str, Any]) -> set[str]:
 
 
 def tree_of(peer: PeerProcess) -> dict[str, Any]:
-    done = fabric("tree", "--peer", peer.address, "--json")
+    done = fabric("tree", "--peer", peer.address, "--timeout-s", "2", "--json")
     if done.returncode != 0:
         return {"root": {"error": "not yet"}, "depth": 0}
     told: dict[str, Any] = json.loads(done.stdout)
