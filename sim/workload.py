@@ -149,8 +149,8 @@ class Workload:
     def _answered(self, placing: Placing, answer: Any) -> None:
         if isinstance(answer, Placed):
             placing.placed = answer
-            self._set(placing, PLACED)
             self.latency_us.append(self._engine.now - placing.changed_us)
+            self._set(placing, PLACED)
             self._confirm(placing)
         elif isinstance(answer, Refusal):
             self.refused += 1
