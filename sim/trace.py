@@ -69,20 +69,66 @@ def _choose_hash() -> Callable[[tuple[int, ...]], int]:
 hash_ints: Final = _choose_hash()
 
 _NONE: Final = 0x6E6F6E65
-_texts: dict[str | bytes, int] = {}
-_TEXTS_MAX: Final = 200_000
+#: Entries of each memo below; beyond that it starts anew.
+_MEMO_MAX: Final = 100_000
+#: Longer texts are not remembered.
+_SHORT: Final = 128
+
+
+class _Texts(dict[str | bytes, int]):
+    """Text or bytes -> a stable 62-bit number."""
+
+    def __missing__(self, value: str | bytes) -> int:
+        raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        number = int.from_bytes(blake2b(raw, digest_size=8).digest(), "big") >> 2
+        if len(raw) <= _SHORT:  # addresses repeat, stored records hardly ever do
+            if len(self) >= _MEMO_MAX:
+                self.clear()
+            self[value] = number
+        return number
+
+
+_texts: Final = _Texts()
 
 
 def hash_text(value: str | bytes) -> int:
-    """Return a stable 62-bit number for text or bytes (cached: addresses repeat)."""
-    number = _texts.get(value)
-    if number is None:
-        raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
-        number = int.from_bytes(blake2b(raw, digest_size=8).digest(), "big") >> 2
-        if len(_texts) >= _TEXTS_MAX:
-            _texts.clear()
-        _texts[value] = number
-    return number
+    """Return a stable 62-bit number for text or bytes."""
+    return _texts[value]
+
+
+class _Tuples(dict[Any, int]):
+    """Named tuples of plain fields (contacts above all) -> their fingerprint, by value."""
+
+    def __init__(self, compute: Callable[[Any], int]) -> None:
+        self._compute = compute
+
+    def __missing__(self, value: Any) -> int:
+        if len(self) >= _MEMO_MAX:
+            self.clear()
+        number = self[value] = self._compute(value)
+        return number
+
+
+def _remembering(compute: Callable[[Any], int]) -> Callable[[Any], int]:
+    """Remember fingerprints of records by identity: one record travels in many messages.
+
+    The memo holds the record itself, so nothing else can come to have its ``id``; and records are
+    immutable by convention.
+    """
+    memo: dict[int, tuple[Any, int]] = {}
+    get = memo.get
+
+    def of(record: Any) -> int:
+        pair = get(id(record))
+        if pair is not None:
+            return pair[1]
+        number = compute(record)
+        if len(memo) >= _MEMO_MAX:
+            memo.clear()
+        memo[id(record)] = (record, number)
+        return number
+
+    return of
 
 
 def hash_value(value: Any) -> int:
@@ -133,10 +179,10 @@ def _zero(message: Any, sender: int) -> int:
 
 
 class _Source:
-    """Collects the helpers that one generated function refers to."""
+    """Generates the functions, and collects the helpers that they refer to."""
 
     def __init__(self) -> None:
-        self.names: dict[str, Any] = {"hash": hash_ints, "text": hash_text, "value": hash_value}
+        self.names: dict[str, Any] = {"hash": hash_ints, "text": _texts, "value": hash_value}
         self.records: dict[type[Any], str] = {}
         self.count = 0
 
@@ -144,14 +190,20 @@ class _Source:
         self.count += 1
         return f"{prefix}{self.count}"
 
-    def record(self, cls: type[Any]) -> str:
-        """Return the name of the function that fingerprints records of class ``cls``."""
+    def record(self, cls: type[Any], expr: str) -> str:
+        """Return an expression for the fingerprint of the record ``expr`` of class ``cls``."""
+        plain = not dataclasses.is_dataclass(cls) and _is_plain(cls)
         name = self.records.get(cls)
         if name is None:
             name = self.records[cls] = self.fresh("r")
-            words = self.fields(cls, "m")
-            self.names[name] = eval(f"lambda m: hash(({words}))", self.names)
-        return name
+            compute = eval(f"lambda m: hash(({self.fields(cls, 'm')}))", self.names)
+            self.names[name] = _Tuples(compute) if plain else _remembering(compute)
+        return f"{name}[{expr}]" if plain else f"{name}({expr})"
+
+    def message(self, cls: type[Any]) -> Fingerprint:
+        """Return the function for messages of class ``cls``."""
+        function: Fingerprint = eval(f"lambda m, s: hash((s, {self.fields(cls, 'm')}))", self.names)
+        return function
 
     def fields(self, cls: type[Any], var: str) -> str:
         hints = typing.get_type_hints(cls, include_extras=True)
@@ -172,13 +224,13 @@ class _Source:
         if hint is int or hint is bool:
             return expr
         if hint is str or hint is bytes:
-            return f"text({expr})"
+            return f"text[{expr}]"
         if origin in (typing.Union, types.UnionType) and len(args) == 2 and type(None) in args:
             inner = next(a for a in args if a is not type(None))
             var = self.fresh("o")
             return f"({_NONE} if ({var} := {expr}) is None else {self.word(inner, var)})"
         if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-            if args[0] is int:
+            if _is_int(args[0]):
                 return f"hash({expr})"
             var = self.fresh("i")
             return f"hash(tuple([{self.word(args[0], var)} for {var} in {expr}]))"
@@ -186,17 +238,27 @@ class _Source:
             words = ", ".join(self.word(a, f"{expr}[{i}]") for i, a in enumerate(args))
             return f"hash(({words},))"
         if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or hasattr(hint, "_fields")):
-            return f"{self.record(hint)}({expr})"
+            return self.record(hint, expr)
         return f"value({expr})"
+
+
+def _is_int(hint: Any) -> bool:
+    return hint is int or (typing.get_origin(hint) is Annotated and typing.get_args(hint)[0] is int)
+
+
+def _is_plain(cls: type[Any]) -> bool:
+    """Whether all fields are numbers or text: then equal values have equal fingerprints."""
+    hints = typing.get_type_hints(cls)
+    return all(hints[field] in (int, bool, str, bytes) for field in cls._fields)
+
+
+_source: Final = _Source()
 
 
 def _generate(cls: type[Any]) -> Fingerprint:
     if not (dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")):
         raise TypeError(f"{cls.__qualname__} is no record: give it annotated fields")
-    source = _Source()
-    words = source.fields(cls, "m")
-    function: Fingerprint = eval(f"lambda m, s: hash((s, {words}))", source.names)
-    return function
+    return _source.message(cls)
 
 
 class Trace:

@@ -101,7 +101,14 @@ def merge_news(old: News, new: News) -> News:
         load = new  # a new life: what the old one had is void
     else:
         load = old
+    if load is new and (status is new or same_status(old, new)):
+        return new  # shared by all who learn it: one object in a cell, not one in each member
     return News(old.key, status.incarnation, status.state, status.contact, load.seq, load.summary)
+
+
+def same_status(a: News, b: News) -> bool:
+    """Whether both say the same of where the member is and how it is."""
+    return a.incarnation == b.incarnation and a.state == b.state and a.contact == b.contact
 
 
 def needs_probe(member: Member) -> bool:
