@@ -82,8 +82,8 @@ class CellGossip:
     """One peer's part in the gossip of one cell."""
 
     __slots__ = (
-        "budget", "cell", "court", "due", "fresh", "health", "hooks", "key", "level", "me",
-        "members", "myself", "news", "next_round", "next_sync", "number", "order", "path",
+        "budget", "cell", "court", "due", "fresh", "health", "hooks", "key", "level", "listed",
+        "me", "members", "myself", "news", "next_round", "next_sync", "number", "order", "path",
         "position", "probe_deadline", "probe_key", "probe_number", "probe_relayed", "quiet_rounds",
         "relays", "round", "settings", "stream",
     )  # fmt: skip
@@ -108,6 +108,7 @@ class CellGossip:
         self.stream = stream
         self.hooks = hooks
         self.members: dict[int, Member] = {}  # the others, in key order; not ourselves
+        self.listed: tuple[Sequence[Contact], Sequence[Contact]] = ((), ())  # by the record
         self.order: list[int] = []  # their keys, sorted
         self.position = 0  # where our key would stand in ``order``
         self.news = News(key, incarnation, ALIVE, me, 0, None)  # our own
@@ -135,6 +136,9 @@ class CellGossip:
         self, members: Sequence[Contact], observers: Sequence[Contact], now: int, out: Sink
     ) -> None:
         """Take the record's members (hosts, or child cells without address) and observers."""
+        if self.listed[0] is members and self.listed[1] is observers:
+            return  # the same record as before: called whenever anything on the path changes
+        self.listed = (members, observers)
         rows: dict[int, Member] = {}
         for contacts, observer in ((members, False), (observers, True)):
             for contact in contacts:
