@@ -107,7 +107,7 @@ def test_place_confirm_and_release_through_any_peer(start: Start, tmp_path: Path
     refusal = fabric("place", "--peer", one.address, "--cpu", "17", "--json")
     assert refusal.returncode == Exit.REFUSED
     error = json.loads(refusal.stdout)["error"]
-    assert error["code"] == "NoSuchResource" and "of 3 hosts none fits" in error["message"]
+    assert error["code"] == "NoSuchResource" and "3 by cpu" in error["message"]
 
 
 def test_sigterm_leaves_and_the_others_know_at_once(start: Start, tmp_path: Path) -> None:
