@@ -61,8 +61,8 @@ class Checkers:
         self.convergence = Convergence(world)
         #: (cell, electorate, term) -> node id of its one owner.
         self._owners: dict[tuple[int, Order, int], int] = {}
-        #: Node index -> (boots, cell -> (order, electorate, term)) as last seen.
-        self._seen: dict[int, tuple[int, dict[int, tuple[Any, ...]]]] = {}
+        #: Node index -> what identifies the state last seen, and cell -> (order, owner) in it.
+        self._seen: dict[int, tuple[tuple[int, int, int], dict[int, tuple[Any, ...]]]] = {}
         self.takeovers = 0
 
     def start(self) -> None:
@@ -92,9 +92,11 @@ class Checkers:
     def _look_at_paths(self, node: Node) -> None:
         """Compare what a peer holds with what it held, and owners with those of others."""
         paths = paths_of(node)
-        boots = node.role.boots
-        before_boots, before = self._seen.get(node.index, (0, {}))
-        if before_boots != boots:
+        mark = (node.role.lives, node.role.boots, paths.digest(paths.leaf))
+        before_mark, before = self._seen.get(node.index, ((0, 0, 0), {}))
+        if before_mark == mark:
+            return  # nothing was adopted since
+        if before_mark[:2] != mark[:2]:
             before = {}
         now: dict[int, tuple[Any, ...]] = {}
         for cell in paths.path:
@@ -112,7 +114,7 @@ class Checkers:
                 if fell:
                     detail = f"cell {cell}: from {held} to {now[cell]}"
                     self._world.violation("order-fell", (node,), detail)
-        self._seen[node.index] = (boots, now)
+        self._seen[node.index] = (mark, now)
 
     def _claim(self, node: Node, cell: int, electorate: Order, term: int, owner: int) -> None:
         key = (cell, electorate, term)

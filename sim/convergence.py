@@ -30,6 +30,8 @@ class Convergence:
         self.records: dict[int, CellRecord] = {}
         self._orders: dict[int, Order] = {}
         self._home: dict[int, int] = {}
+        #: Node id -> digest of a path that agreed with what is written.
+        self._agreed: dict[int, int] = {}
         #: Since when the run is converged; ``None`` while it is not.
         self.converged_us: int | None = None
         self._why: tuple[Sequence[Node], str] = ((), "nothing was looked at")
@@ -59,6 +61,7 @@ class Convergence:
         if coordinator.changes == self._changes:
             return
         self._changes = coordinator.changes
+        self._agreed = {}
         self.topo = None
         self.records = {}
         for record in coordinator.records():
@@ -80,8 +83,12 @@ class Convergence:
             return (), "no topology is written"
         orders, home = self._orders, self._home
         root = self.topo.root
+        agreed = self._agreed
         for node in self._world.living():
             paths = paths_of(node)
+            digest = paths.digest(paths.leaf)
+            if agreed.get(node.node_id) == digest:
+                continue  # what it holds is what agreed before, and nothing was written since
             if paths.leaf != home.get(node.node_id, 0) or not paths.leaf:
                 written = home.get(node.node_id, 0)
                 return (node,), f"is in cell {paths.leaf}, written is cell {written}"
@@ -93,6 +100,7 @@ class Convergence:
                 if records[cell].order != orders.get(cell):
                     held = tuple(records[cell].order)
                     return (node,), f"holds {held} of cell {cell}, written is {orders.get(cell)}"
+            agreed[node.node_id] = digest
         return self._root_difference(root)
 
     def _root_difference(self, root: int) -> tuple[Sequence[Node], str] | None:

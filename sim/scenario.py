@@ -92,8 +92,12 @@ class Scenario:
 
     @property
     def start_us(self) -> int:
-        """How long hosts keep arriving: 1,000 a second, as when racks are powered on."""
-        return (self.start_s or max(1, self.hosts // 1000)) * SECOND
+        """How long hosts keep arriving: 1,000 a second, as when racks are powered on.
+
+        Hosts of a preformed topology know each other: they start together, or they would take
+        those that are late for dead.
+        """
+        return (self.start_s or (1 if self.preformed else max(1, self.hosts // 1000))) * SECOND
 
 
 #: Kills stop so long before the end, so that convergence can be seen.

@@ -21,6 +21,7 @@ from sim.engine import Engine, Node, Process
 from sim.faults import Fault, kill_plan, schedule
 from sim.hypervisor import Hypervisors
 from sim.network import Network
+from sim.preform import preform
 from sim.scenario import CALM_S, Scenario
 from sim.trace import Trace
 
@@ -105,6 +106,8 @@ class SimWorld:
     def begin(self) -> None:
         """Schedule all arrivals and faults."""
         scenario, engine = self.scenario, self.engine
+        if scenario.preformed:
+            preform(self)
         for node in self.candidates:
             engine.at(node.role.candidate * 100 * MS, lambda node=node: self.restart(node))  # type: ignore[misc]
         for node in self.hosts:

@@ -114,3 +114,12 @@ def test_the_command_prints_one_json_object_last() -> None:
     for key in ("wall_s", "cpu_s", "events", "messages", "trace_hash", "converged_s", "depth",
                 "placements", "refused", "max_rss_mb"):  # fmt: skip
         assert key in result
+
+
+def test_a_preformed_run_says_so_and_agrees_quickly() -> None:
+    result = run(Scenario(hosts=60, duration_s=70, preformed=True, **SMALL))  # type: ignore[arg-type]
+    assert result.ok, explain(result)
+    assert result.preformed
+    assert result.depth >= 3
+    assert result.converged_s is not None
+    assert result.converged_s < 10
