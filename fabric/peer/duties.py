@@ -101,7 +101,11 @@ class Duties:
             gossip.tell(owner.contact, out)
 
     def cell_summary(self, gossip: CellGossip) -> Summary:
-        """Return the summary of a whole cell, from what its members told."""
+        """Return the summary of a whole cell, from what its members told.
+
+        What a suspect told may not be true any more: it counts as expected, not as reported, so
+        the sum says "maybe" where it might have room.
+        """
         own = gossip.news.summary
         inputs = [own] if own is not None else []
         expected = 1 if gossip.level > 0 or self.cells.role == HOST else 0
@@ -110,7 +114,7 @@ class Duties:
             if member.observer or news.state > SUSPECT:
                 continue
             expected += 1
-            if news.summary is not None:
+            if news.summary is not None and news.state == ALIVE:
                 inputs.append(news.summary)
         return merge(inputs, expected)
 
