@@ -75,12 +75,6 @@ class Setting:
         return ENV_PREFIX + self.name.upper()
 
 
-def default_data_dir() -> str:
-    """Where ``fabric up`` keeps its data unless told: the place the XDG rules name."""
-    base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local/share")
-    return os.path.join(base, "fabric")
-
-
 _DEFAULTS: Final = Settings()
 
 _TABLE: Final = (
@@ -117,8 +111,8 @@ _TABLE: Final = (
     Setting("zone", Kind.TEXT, "availability zone of the host", "", metavar="NAME"),
     Setting("networks", Kind.NAMES, "networks that the host offers", (), metavar="NAME"),
     Setting("tags", Kind.NAMES, "tags of the host, for constraints", (), metavar="NAME"),
-    Setting("peer", Kind.ADDRESS, "the peer to ask (default: the one that the local data directory "
-            "recorded)", metavar="ADDRESS"),
+    Setting("peer", Kind.ADDRESS, "the peer to ask (default: the one that runs on --data-dir)",
+            metavar="ADDRESS"),
     Setting("timeout_s", Kind.SECONDS, "give up after so many seconds", 10.0, low=0.1, high=3600,
             metavar="S"),
     Setting("hosts", Kind.INT, "hosts to run in this process", 4, low=1, high=512, metavar="N"),

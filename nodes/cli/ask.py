@@ -1,7 +1,7 @@
 """Commands that ask a running peer and change nothing: ``status``, ``members``, ``tree``.
 
-Which peer: ``--peer``, else ``FABRIC_PEER``, else the one whose address the local data directory
-recorded (``--data-dir``, else where ``fabric up`` keeps its data).
+Which peer: ``--peer``, else ``FABRIC_PEER``, else the one that recorded its address in the data
+directory (``--data-dir``, else ``FABRIC_DATA_DIR``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final
 
 import fabric
@@ -21,7 +20,7 @@ from fabric.tree.summary import Summary
 from fabric.wire.peer import MemberRow, Members, Status
 from fabric.wire.tree import HOST
 from nodes.cli.output import Exit, Output
-from nodes.config import Config, check_address, default_data_dir
+from nodes.config import Config, check_address
 from nodes.tree import cells_of, depth_of, is_leaf, load_of
 
 #: In a data directory: the address of the peer that runs on it.
@@ -32,14 +31,19 @@ def peer_address(config: Config) -> str:
     """Return the address of the peer to ask. Raises :class:`ConfigError`."""
     if config.text("peer"):
         return config.text("peer")
-    directory = config.path("data_dir") or Path(default_data_dir())
+    directory = config.path("data_dir")
+    if directory is None:
+        raise ConfigError(
+            "no peer to ask: give --peer ADDRESS or --data-dir DIR, or set FABRIC_PEER",
+            {"field": "peer"},
+        )
     path = directory / ADDRESS_FILE
     try:
         return check_address(path.read_text().strip())
     except (OSError, ValueError):
         raise ConfigError(
-            f"no peer to ask: give --peer ADDRESS or set FABRIC_PEER ({path} names none)",
-            {"field": "peer", "file": str(path)},
+            f"no peer runs on {directory} ({path} names none); give --peer ADDRESS",
+            {"field": "data_dir", "file": str(path)},
         ) from None
 
 

@@ -60,13 +60,16 @@ class Child:
         if self.process is not None:
             self.process.send_signal(number)  # Popen knows whether the pid is still the child's
 
-    def last_words(self) -> str:
-        """Return the end of what it wrote to stderr."""
+    def stderr(self) -> str:
+        """Return what it wrote to stderr, in all its lives."""
         try:
-            lines = self.errors.read_text(errors="replace").strip().splitlines()
+            return self.errors.read_text(errors="replace")
         except FileNotFoundError:
             return ""
-        return " | ".join(lines[-3:])
+
+    def last_words(self) -> str:
+        """Return the end of what it wrote to stderr."""
+        return " | ".join(self.stderr().strip().splitlines()[-3:])
 
     async def ended(self) -> int:
         """Wait until the process is gone; return its exit code.
@@ -131,6 +134,8 @@ class Fleet:
         try:
             line = await asyncio.wait_for(child.stdout.readline(), _READY_S)
             child.said = json.loads(line)
+            if child.said.get("event") != "ready":
+                raise ValueError("its first line tells of something else")
         except (TimeoutError, ValueError) as error:
             child.signal(signal.SIGKILL)
             await child.ended()
@@ -147,9 +152,15 @@ class Fleet:
         child.expected_to_die = True
         child.signal(signal.SIGKILL)
 
-    def died_unasked(self) -> list[Child]:
-        """Children that ended though nobody killed them."""
-        return [c for c in self.children.values() if not c.running and not c.expected_to_die]
+    def troubles(self) -> list[str]:
+        """What children said or did that nobody asked for: deaths, and tracebacks on stderr."""
+        found = []
+        for child in self.children.values():
+            if not child.running and not child.expected_to_die:
+                found.append(f"{child.name} died: {child.last_words()}")
+            elif "Traceback (most recent call last)" in child.stderr():
+                found.append(f"{child.name} logged an error: {child.last_words()}")
+        return found
 
     def kill_all(self) -> None:
         """Kill what is left and reap it. Needs no event loop; may be called any number of times."""

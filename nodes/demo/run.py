@@ -65,6 +65,8 @@ async def _tell(story: Story) -> None:
             story.scene.break_off(StageState.FAILED if failure else StageState.STOPPED)
             if failure is None:
                 raise
+            for trouble in story.fleet.troubles():
+                story.scene.say(f"   {trouble}")
             raise failure from None
 
 

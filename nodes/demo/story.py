@@ -285,6 +285,8 @@ class Story:
         }
         verdict.lost = lost
         verdict.check()
+        if troubles := self.fleet.troubles():
+            raise CheckFailed("; ".join(troubles))
         if len(listed) != VMS_OVER_REST:
             raise CheckFailed(f"the front lists {len(listed)} VMs, {VMS_OVER_REST} were made")
         self.scene.end(stage, f"{verdict.rows} rows in {len(books)} books: none lost, none "

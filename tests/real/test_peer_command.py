@@ -204,7 +204,10 @@ def test_asking_where_nobody_is() -> None:
 def test_no_peer_to_ask(tmp_path: Path) -> None:
     done = fabric("members", "--data-dir", str(tmp_path))
     assert done.returncode == Exit.USAGE
-    assert "give --peer ADDRESS or set FABRIC_PEER" in done.stderr
+    assert f"no peer runs on {tmp_path}" in done.stderr
+    done = fabric("members")
+    assert done.returncode == Exit.USAGE
+    assert "give --peer ADDRESS or --data-dir DIR, or set FABRIC_PEER" in done.stderr
 
 
 def test_output_into_a_closed_pipe_is_no_traceback() -> None:
