@@ -1,15 +1,14 @@
-"""Settings: one table, from which flags, environment names and TOML keys all derive.
+"""Reading settings: flags override the environment, which overrides a TOML file.
 
 How it works
 ------------
-:data:`SETTINGS` names each setting once, with its kind, bounds, default and help.  A setting
-``leaf_max`` is the flag ``--leaf-max``, the environment variable ``FABRIC_LEAF_MAX`` and the key
-``leaf_max`` of a TOML file (``--config FILE``).  :func:`resolve` takes the three sources, in that
-order of precedence, and returns one :class:`Config`; every value passes through the same parser,
-so an impossible value reads the same wherever it came from, and says where that was.
+:func:`resolve` takes the three sources and returns one :class:`Config`; every value passes through
+the same parser, so an impossible value reads the same wherever it came from, and says where that
+was.  :data:`~nodes.settings.SETTINGS` is the one table that names, bounds and explains them.
 
-A file may hold settings of several commands (one file for a machine); each command takes its own.
-Keys that no command knows are refused: a misspelt key that is silently ignored costs an afternoon.
+A file (``--config FILE``, or ``FABRIC_CONFIG``) may hold settings of several commands; each command
+takes its own.  Keys that no command knows are refused: a misspelt key that is silently ignored
+costs an afternoon.
 """
 
 from __future__ import annotations
@@ -20,109 +19,16 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 from fabric.errors import BadInput, ConfigError
 from fabric.ids import format_id, parse_id
-from fabric.limits import MAX_ADDRESS, MAX_CELL_MEMBERS, MAX_HOST_CPU, MAX_HOST_MB
-from fabric.settings import Settings
+from fabric.limits import MAX_ADDRESS
+from nodes.settings import ENV_PREFIX, SETTINGS, Kind, Setting, Value
 
-ENV_PREFIX: Final = "FABRIC_"
 #: A configuration file is read whole; nobody writes one of this size by hand.
 MAX_CONFIG_BYTES: Final = 1 << 20
-
-Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
-
-
-class Kind(Enum):
-    """What a setting holds. The value names the kind as people read it in an error."""
-
-    TEXT = "text"
-    INT = "a whole number"
-    SECONDS = "a number of seconds"
-    FLAG = "true or false"
-    PATH = "a path"
-    ADDRESS = "an address like tcp://127.0.0.1:7001"
-    ADDRESSES = "a list of addresses like tcp://127.0.0.1:7001"
-    HTTP = "an address like 127.0.0.1:9080"
-    NAMES = "a list of names"
-    NODE = "16 hexadecimal digits"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One row of the table. ``low`` and ``high`` bound numbers; ``choices`` bounds text."""
-
-    name: str
-    kind: Kind
-    help: str
-    default: Value = None
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    metavar: str = ""
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def env(self) -> str:
-        """The environment variable."""
-        return ENV_PREFIX + self.name.upper()
-
-
-_DEFAULTS: Final = Settings()
-
-_TABLE: Final = (
-    Setting("listen", Kind.ADDRESS, "address to bind; port 0 takes a free one",
-            "tcp://127.0.0.1:0", metavar="ADDRESS"),
-    Setting("join", Kind.ADDRESSES, "address of any living peer; give several for safety",
-            (), metavar="ADDRESS"),
-    Setting("data_dir", Kind.PATH, "directory for what must survive a restart", metavar="DIR"),
-    Setting("node_id", Kind.NODE, "refuse a data directory that belongs to another node",
-            metavar="ID"),
-    Setting("coordinator", Kind.PATH,
-            "directory of the embedded coordinator, shared by the candidates of this machine "
-            "(default: 'coordinator' inside the data directory)", metavar="DIR"),
-    Setting("host", Kind.TEXT, "be a host, with this hypervisor driver", choices=("sim",),
-            metavar="DRIVER"),
-    Setting("candidate", Kind.FLAG, "stand for chairman (the one writer of the topology)", False),
-    Setting("leaf_min", Kind.INT, "a leaf cell with fewer hosts merges with a neighbour",
-            _DEFAULTS.leaf_min,
-            low=1, high=MAX_CELL_MEMBERS // 2, metavar="N"),
-    Setting("leaf_max", Kind.INT, "a leaf cell with more hosts splits", _DEFAULTS.leaf_max, low=2,
-            high=MAX_CELL_MEMBERS, metavar="N"),
-    Setting("inner_min", Kind.INT, "the same for inner cells: fewest child cells",
-            _DEFAULTS.inner_min,
-            low=1, high=MAX_CELL_MEMBERS // 2, metavar="N"),
-    Setting("inner_max", Kind.INT, "the same for inner cells: most child cells",
-            _DEFAULTS.inner_max, low=2,
-            high=MAX_CELL_MEMBERS, metavar="N"),
-    Setting("cpu", Kind.INT, "vCPUs of the simulated host", 16, low=1, high=MAX_HOST_CPU,
-            metavar="N"),
-    Setting("memory_mb", Kind.INT, "memory of the simulated host", 65_536, low=1,
-            high=MAX_HOST_MB, metavar="MB"),
-    Setting("disk_mb", Kind.INT, "datastore of the simulated host", 500_000, low=1,
-            high=MAX_HOST_MB, metavar="MB"),
-    Setting("zone", Kind.TEXT, "availability zone of the host", "", metavar="NAME"),
-    Setting("networks", Kind.NAMES, "networks that the host offers", (), metavar="NAME"),
-    Setting("tags", Kind.NAMES, "tags of the host, for constraints", (), metavar="NAME"),
-    Setting("peer", Kind.ADDRESS, "the peer to ask (default: the one that runs on --data-dir)",
-            metavar="ADDRESS"),
-    Setting("timeout_s", Kind.SECONDS, "give up after so many seconds", 10.0, low=0.1, high=3600,
-            metavar="S"),
-    Setting("hosts", Kind.INT, "hosts to run in this process", 4, low=1, high=512, metavar="N"),
-    Setting("http", Kind.HTTP, "where the REST front listens", "127.0.0.1:9080",
-            metavar="HOST:PORT"),
-    Setting("accept_any_image", Kind.FLAG, "any sourceImageId counts as READY, with size 0", False),
-)
-
-#: Every setting there is, by name.
-SETTINGS: Final[Mapping[str, Setting]] = {setting.name: setting for setting in _TABLE}
 
 
 @dataclass(frozen=True, slots=True)

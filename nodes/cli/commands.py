@@ -14,7 +14,8 @@ from typing import Final, TypeAlias, cast
 from fabric.errors import NotBuiltYet
 from fabric.limits import MAX_HOST_CPU, MAX_HOST_MB
 from nodes.cli.output import Output
-from nodes.config import Config, Kind, Setting, Value
+from nodes.config import Config
+from nodes.settings import Kind, Setting, Value
 
 Runner: TypeAlias = Callable[[Config, Output], int]
 

@@ -18,7 +18,8 @@ from typing import Final, NoReturn
 from fabric.errors import ConfigError
 from nodes.cli.commands import COMMANDS, Command
 from nodes.cli.output import EXIT_HELP
-from nodes.config import ENV_PREFIX, SETTINGS, Config, Kind, Origin, Setting, parse, resolve
+from nodes.config import Config, Origin, parse, resolve
+from nodes.settings import ENV_PREFIX, SETTINGS, Kind, Setting
 
 
 class HelpShown(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,18 @@ def test_bad_input_is_one_clear_line(
     assert captured.out == ""
     assert captured.err.startswith(f"fabric: InvalidConfig: {message}")
     assert captured.err.count("\n") == 1
+
+
+def test_error_in_a_configuration_file_names_the_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fabric.toml"
+    file.write_text('listen = "tcp://127.0.0.1:0"\nleaf_maks = 3\n')
+    assert main(["peer", "--config", str(file)]) == Exit.USAGE
+    assert capsys.readouterr().err == (
+        f"fabric: InvalidConfig: {file}, line 2: leaf_maks is no setting (was 3); "
+        "did you mean leaf_max?\n"
+    )
 
 
 def test_error_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fabric.errors import ConfigError
-from nodes.config import SETTINGS, Config, Kind, resolve, unknown_environment
+from nodes.config import Config, resolve, unknown_environment
+from nodes.settings import SETTINGS, Kind
 
 CELLS = ("leaf_min", "leaf_max")
 
