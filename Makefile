@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.lock pyproject.toml tools/make_venv.sh
-	sh tools/make_venv.sh $(PYTHON) $(VENV)
+$(VENV)/.installed: requirements.lock pyproject.toml .ci/make_venv.sh
+	sh .ci/make_venv.sh $(PYTHON) $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
@@ -25,11 +25,11 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest tests
-	$(BIN)/python tools/check_wheel.py
+	$(BIN)/python .ci/check_wheel.py
 
 # Pins what the newest allowed versions are now. Edit pyproject.toml first, then review the diff.
 lock: install
-	$(BIN)/python tools/lock.py > requirements.lock.new
+	$(BIN)/python .ci/lock.py > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:

@@ -1,6 +1,6 @@
 """The README's code is run as it stands, and its tables agree with the code.
 
-``tools/check_wheel.py`` runs the same code with the installed wheel.
+``.ci/check_wheel.py`` runs the same code with the installed wheel.
 """
 
 from __future__ import annotations

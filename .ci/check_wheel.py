@@ -1,6 +1,6 @@
 """Build the wheel, install it in an empty environment, and run the README's Python there.
 
-    python tools/check_wheel.py
+    python .ci/check_wheel.py
 
 The environment gets the wheel and the pinned dependencies, nothing of the checkout: what only works
 because the source tree is the current directory fails here.  Every fenced ``python`` block of the

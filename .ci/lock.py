@@ -1,6 +1,6 @@
 """Print pinned versions of all that Fabric and its development need, for ``requirements.lock``.
 
-    python tools/lock.py > requirements.lock
+    python .ci/lock.py > requirements.lock
 
 Asks pip to resolve ``pyproject.toml`` with its development extra afresh (nothing is installed) and
 pins what it chose, so that every checkout gets the same versions.
