@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.layout import Layout
 from rich.live import Live
 from rich.panel import Panel
@@ -60,7 +60,7 @@ class LiveView:
         layout["top"].split_row(
             Layout(self._stages(), ratio=2, minimum_size=34), Layout(name="right", ratio=3)
         )
-        layout["right"].split_column(Layout(self._tree()), Layout(self._placements(), size=4))
+        layout["right"].split_column(Layout(self._tree()), Layout(self._progress(), size=4))
         return layout
 
     def _stages(self) -> RenderableType:
@@ -70,16 +70,15 @@ class LiveView:
             table.add_row(Text(mark, style), Text(stage.title, style))
             if stage.result:
                 table.add_row("", Text(stage.result, "dim"))
-        if self._scene.simulation:
-            table.add_row("", Text(self._scene.simulation, "cyan"))
         return Panel(table, title="[bold]Fabric[/bold]", title_align="left",
                      subtitle=f"{self._scene.elapsed_s:5.0f} s", border_style="blue")
 
-    def _placements(self) -> RenderableType:
+    def _progress(self) -> RenderableType:
+        """The placements, and during the last act the simulation."""
+        if self._scene.simulation is not None:
+            return _panel("simulation", _bar(self._scene.simulation.done),
+                          Text(self._scene.simulation.text, no_wrap=True, overflow="ellipsis"))
         counters = self._scene.counters
-        bar = ProgressBar(
-            total=max(counters.wanted, 1), completed=counters.confirmed, complete_style="green"
-        )
         figures = Text.assemble(
             (f"{counters.confirmed}", "bold green"), f"/{counters.wanted}  ",
             (f"{counters.in_flight}", "bold cyan"), " in flight  ",
@@ -87,8 +86,9 @@ class LiveView:
             f"median {counters.median_ms():.0f} ms",
             no_wrap=True, overflow="ellipsis",
         )
-        return Panel(Group(bar, figures), title="placements", title_align="left",
-                     border_style="blue")
+        return _panel(
+            "placements", _bar(counters.confirmed / max(counters.wanted, 1)), figures
+        )
 
     def _tree(self) -> RenderableType:
         cells = self._scene.cells
@@ -127,3 +127,14 @@ class LiveView:
             Text.assemble((f"{at:6.1f} s ", "dim"), text) for at, text in list(self._scene.log)[-6:]
         )
         return Panel(lines, title="events", title_align="left", border_style="blue")
+
+
+def _bar(done: float) -> ProgressBar:
+    return ProgressBar(total=1.0, completed=min(done, 1.0), complete_style="green")
+
+
+def _panel(title: str, *lines: RenderableType) -> RenderableType:
+    table = Table.grid(expand=True)
+    for line in lines:
+        table.add_row(line)
+    return Panel(table, title=title, title_align="left", border_style="blue")

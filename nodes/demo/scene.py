@@ -87,6 +87,14 @@ class Counters:
         return ordered[len(ordered) // 2] if ordered else 0.0
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far something long has come (0 to 1), and what it says itself."""
+
+    done: float
+    text: str
+
+
 class Scene:
     """Everything on the stage. ``on_log`` hears each log line as it is written."""
 
@@ -97,7 +105,7 @@ class Scene:
         self.cells: dict[int, CellView] = {}
         self.chairman = 0
         self.counters = Counters()
-        self.simulation = ""
+        self.simulation: Progress | None = None
         self.log: deque[tuple[float, str]] = deque(maxlen=_LOG_LINES)
         self.on_log: Callable[[float, str], None] | None = None
         self.pause_s = 0.0  # between the acts, for those who watch

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any, Final
 
 from fabric.errors import CheckFailed
 from nodes.demo.fleet import Fleet
-from nodes.demo.scene import Scene
+from nodes.demo.scene import Progress, Scene
 
 SEED: Final = 7
 DURATION_S: Final = 60
 PLACE_RATE: Final = 100
+#: A line of the simulator's progress: virtual seconds, and the rest.
+_VIRTUAL_S: Final = re.compile(r"^ *([0-9.]+) s virtual(.*)$", re.MULTILINE)
+_LOOK_S: Final = 0.5
 
 
 async def simulate(fleet: Fleet, scene: Scene, hosts: int) -> dict[str, Any]:
@@ -30,7 +34,7 @@ async def simulate(fleet: Fleet, scene: Scene, hosts: int) -> dict[str, Any]:
         code = await child.ended()
     finally:
         progress.cancel()
-        scene.simulation = ""
+        scene.simulation = None
     child.expected_to_die = True
     try:
         result: dict[str, Any] = json.loads(last)
@@ -43,10 +47,12 @@ async def simulate(fleet: Fleet, scene: Scene, hosts: int) -> dict[str, Any]:
 
 async def _show_progress(fleet: Fleet, scene: Scene) -> None:
     """Show the last line of the simulator's progress, which it writes to stderr."""
-    errors = fleet.children["simulation"].errors
+    child = fleet.children["simulation"]
     while True:
-        text = errors.read_text(errors="replace").replace("\r", "\n").strip()
-        if text:
-            scene.simulation = text.splitlines()[-1][:120]
-        await asyncio.sleep(0.5)
-
+        found = _VIRTUAL_S.findall(child.stderr())
+        if found:
+            seconds, rest = found[-1]
+            scene.simulation = Progress(
+                float(seconds) / DURATION_S, f"{float(seconds):.0f} s virtual  {rest.strip()}"
+            )
+        await asyncio.sleep(_LOOK_S)

@@ -37,7 +37,7 @@ STAGES: Final = (
     "the tree repairs itself",
     "both come back",
     "audit of all books",
-    "10,000 hosts simulated",
+    "many more hosts simulated",
 )
 _FORM, _REST, _PLACE, _KILL, _REPAIR, _RETURN, _AUDIT, _SIMULATE = range(len(STAGES))
 
@@ -71,6 +71,7 @@ class Story:
         self.peers = peers
         self.sim_hosts = sim_hosts
         self.figures: dict[str, Any] = {}
+        scene.stages[_SIMULATE].title = f"{sim_hosts:,} hosts simulated"
 
     async def tell(self) -> None:
         """Tell it all. Raises :class:`CheckFailed` where something does not hold."""

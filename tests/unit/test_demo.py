@@ -10,7 +10,7 @@ from fabric.machine import Contact, Message
 from fabric.wire.host import Audit, AuditAsk, ReservationInfo, VmInfo
 from nodes.demo.books import Book, audit, read_book
 from nodes.demo.live import LiveView
-from nodes.demo.scene import CellView, PeerState, PeerView, Scene, StageState
+from nodes.demo.scene import CellView, PeerState, PeerView, Progress, Scene, StageState
 
 
 def reservation(key: str, number: int = 1, cpu: int = 1, expires_at: int = 0) -> ReservationInfo:
@@ -124,6 +124,15 @@ def test_the_picture_shows_tree_owner_chairman_and_stage() -> None:
     assert "leaf p04" in text
     assert "♛p02" in text
     assert "✔ first" in text and "it worked" in text
+
+
+def test_the_picture_shows_placements_then_the_simulation() -> None:
+    what = scene()
+    what.counters.wanted, what.counters.confirmed, what.counters.in_flight = 400, 123, 16
+    assert "123/400  16 in flight" in painted(what, 80, 24)
+    what.simulation = Progress(0.5, "30 s virtual  1.4x")
+    text = painted(what, 80, 24)
+    assert "30 s virtual  1.4x" in text and "123/400" not in text
 
 
 def test_a_failed_stage_is_marked() -> None:
