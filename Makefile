@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint lock clean
+.PHONY: install demo test lint lock clean compiled
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,10 @@ lint: install
 test: lint
 	$(BIN)/python -m pytest tests
 	$(BIN)/python .ci/check_wheel.py
+
+# The simulator's core as C, in build/compiled: `fabric sim run --compiled`. Optional.
+compiled: install
+	$(BIN)/python -m sim.compiled
 
 # Pins what the newest allowed versions are now. Edit pyproject.toml first, then review the diff.
 lock: install

@@ -44,6 +44,12 @@ class ScenarioError(BadInput):
     code = "InvalidScenario"
 
 
+class CompiledCoreError(BadInput):
+    """The compiled core of the simulator is missing, out of date, or cannot be made here."""
+
+    code = "CompiledCoreUnusable"
+
+
 class BadFrame(BadInput):
     """Bytes from the wire are no message. Costs a counter, never more."""
 

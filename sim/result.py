@@ -33,6 +33,7 @@ class Result:
     faults: int
     max_rss_mb: int
     preformed: bool
+    compiled: bool
     interrupted: bool = False
     messages_lost: int = 0
     place_p50_ms: float | None = None

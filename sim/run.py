@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from fabric.units import MS, SECOND
+from sim import compiled
 from sim.checkers import Checkers
 from sim.display import Display, Snapshot
 from sim.result import Result
@@ -114,6 +115,7 @@ class Run:
             faults=world.faults_begun,
             max_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             preformed=scenario.preformed,
+            compiled=compiled.running(),
             interrupted=engine.stop,
             messages_lost=engine.lost,
             place_p50_ms=_percentile_ms(latencies, 50),
@@ -196,6 +198,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--fidelity", "fidelity", "encode and decode every message"),
         ("--no-trace", "no_trace", "no trace hash (to see what it costs)"),
         ("--no-checkers", "no_checkers", "no checkers (to see what they cost)"),
+        ("--compiled", "compiled", "use the compiled core that `make compiled` made"),
         ("--json", "json", "print one JSON object as the last line"),
     )
     for flag, field, text in switches:
@@ -225,6 +228,8 @@ def scenario_from(arguments: Mapping[str, Any]) -> Scenario:
 def main(args: argparse.Namespace | Mapping[str, Any]) -> int:
     """Run what ``args`` ask for. Returns the exit code (5: violations, 130: interrupted)."""
     arguments = args if isinstance(args, Mapping) else vars(args)
+    if arguments.get("compiled"):
+        compiled.start_anew()
     scenario = scenario_from(arguments)
     as_json = bool(arguments.get("json"))
     display = Display(scenario.duration_s, sys.stderr if as_json else sys.stdout)

@@ -29,6 +29,8 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Annotated, Any, Final
 
+from fabric.wire.hints import field_hints
+
 #: Words per BLAKE2b update.
 WINDOW: Final = 16_384
 
@@ -206,7 +208,7 @@ class _Source:
         return function
 
     def fields(self, cls: type[Any], var: str) -> str:
-        hints = typing.get_type_hints(cls, include_extras=True)
+        hints = field_hints(cls)
         if dataclasses.is_dataclass(cls):
             fields = [f.name for f in dataclasses.fields(cls)]
         else:
@@ -243,13 +245,17 @@ class _Source:
 
 
 def _is_int(hint: Any) -> bool:
-    return hint is int or (typing.get_origin(hint) is Annotated and typing.get_args(hint)[0] is int)
+    return _bare(hint) is int
+
+
+def _bare(hint: Any) -> Any:
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
 
 
 def _is_plain(cls: type[Any]) -> bool:
     """Whether all fields are numbers or text: then equal values have equal fingerprints."""
-    hints = typing.get_type_hints(cls)
-    return all(hints[field] in (int, bool, str, bytes) for field in cls._fields)
+    hints = field_hints(cls)
+    return all(_bare(hints[field]) in (int, bool, str, bytes) for field in cls._fields)
 
 
 _source: Final = _Source()

@@ -47,7 +47,7 @@ from fabric.peer.leases import Leases
 from fabric.peer.notices import DiskNotice, JoinRefusedNotice, LeftNotice
 from fabric.peer.tables import CellTables
 from fabric.placement.host import HOST_PREFIX, HostBooks
-from fabric.placement.router import Router
+from fabric.placement.router import HANDLERS, Router
 from fabric.settings import Settings
 from fabric.stream import Stream
 from fabric.tree.chairman import Chairman
@@ -378,5 +378,5 @@ _HANDLERS: Final[dict[type[Any], Handler]] = {
     Inquest: Peer._on_inquest,
     Here: Peer._on_here,
     Request: Peer._on_request,
-    **dict.fromkeys(Router.HANDLERS, Peer._on_placement),
+    **dict.fromkeys(HANDLERS, Peer._on_placement),
 }

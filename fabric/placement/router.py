@@ -75,7 +75,7 @@ class Router:
 
     def handle_message(self, sender: int, message: Message, now: int, out: Sink) -> None:
         """Take a message of one of the classes in :attr:`HANDLERS`."""
-        self.HANDLERS[message.__class__](self, sender, message, now, out)
+        HANDLERS[message.__class__](self, sender, message, now, out)
         self._arm(out)
 
     def ask(self, caller: Caller, body: Message, now: int, out: Sink) -> None:
@@ -161,14 +161,15 @@ class Router:
     def _host_answer(self, sender: int, message: HostAnswer, _now: int, out: Sink) -> None:
         self.entry.host_answer(sender, message, out)
 
-    #: Message classes that placement takes, and by what.
-    HANDLERS: ClassVar[dict[type[Any], Callable[[Any, int, Any, int, Sink], None]]] = {
-        Place: _place,
-        Reserve: _reserve,
-        Reserved: _reserved,
-        HostRefused: _host_refused,
-        CellRefused: _cell_refused,
-        CellUnavailable: _cell_unavailable,
-        HostCall: _host_call,
-        HostAnswer: _host_answer,
-    }
+
+#: Message classes that placement takes, and by what.
+HANDLERS: Final[dict[type[Any], Callable[[Any, int, Any, int, Sink], None]]] = {
+    Place: Router._place,
+    Reserve: Router._reserve,
+    Reserved: Router._reserved,
+    HostRefused: Router._host_refused,
+    CellRefused: Router._cell_refused,
+    CellUnavailable: Router._cell_unavailable,
+    HostCall: Router._host_call,
+    HostAnswer: Router._host_answer,
+}

@@ -19,6 +19,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fabric.errors import BadFrame
 from fabric.limits import MAX_ADDRESS, MAX_FRAME_BYTES, MAX_INT, MAX_LONG_TEXT, MAX_TEXT
+from fabric.wire.hints import field_hints
 
 T = TypeVar("T")
 Decode = Callable[[Any], Any]
@@ -223,7 +224,7 @@ def _annotated_codec(base: Any, mark: Any) -> _Codec:
 
 
 def _named_tuple_codec(cls: Any) -> _Codec:
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = field_hints(cls)
     fields = {name: _codec_of(hints[name]) for name in cls._fields}
     layout = _compile(cls, fields, required=len(fields))
     as_it_is = all(codec.encode is None for codec in fields.values())
@@ -238,7 +239,7 @@ def _record_codec(cls: type[Any]) -> _Codec:
 def layout_of(cls: type[Any]) -> Layout:
     layout = LAYOUTS.get(cls)
     if layout is None:
-        hints = typing.get_type_hints(cls, include_extras=True)
+        hints = field_hints(cls)
         fields = dataclasses.fields(cls)
         required = sum(
             f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
