@@ -148,7 +148,7 @@ def _print_members(members: Members, out: Output) -> None:
             format_id(row.key) if leaf else str(row.key), kind, STATES[row.state],
             row.contact.address or "-", mark, _load(row.summary) if row.summary else "",
         ))
-    out.table(("id", "kind", "state", "address", "", "load"), rows)
+    out.table(("id", "kind", "state", "address", "role", "load"), rows)
 
 
 def _members_object(members: Members) -> dict[str, Any]:

@@ -1,20 +1,23 @@
 """``fabric peer``: one peer in the foreground, until SIGTERM or Ctrl-C, both of which leave.
 
 A second signal while leaving ends at once.  With ``--json`` the first line tells who the peer is
-(``{"event": "ready", ...}``) and the last one that it left.
+(``{"event": "ready", ...}``) and the last one that it left; when that output is a pipe and its
+reader goes away, the peer leaves too, so that nobody's peers outlive him by accident.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import fabric
-from fabric.errors import ConfigError, DataDirectoryError, EdgeError, FabricError
+from fabric.errors import ConfigError, DataDirectoryError, EdgeError, FabricError, Unavailable
 from fabric.ids import format_id, parse_id
 from fabric.peer.notices import JoinRefusedNotice, OwnerNotice, PlaceNotice
 from fabric.settings import Settings
@@ -25,6 +28,9 @@ from nodes.config import Config
 
 if TYPE_CHECKING:
     from agent import HostSpec
+
+#: Joining takes one or two seconds; whoever waits longer deserves a word.
+_QUIET_S: Final = 5.0
 
 
 def run(config: Config, out: Output) -> int:
@@ -83,7 +89,7 @@ async def _run(config: Config, out: Output) -> int:
         zone=config.text("zone"), node_id=parse_id(node_id) if node_id else None,
         settings=settings_of(config),
     )
-    async with stop_signals() as stopped, peer as fab:
+    async with stop_signals(out) as stopped, peer as fab:
         node_id, address = format_id(fab.contact.node_id), fab.contact.address
         with recorded_address(data_dir, address):
             out.line(f"peer {node_id} at {address}"
@@ -100,7 +106,7 @@ async def _until_stopped(
     fab: fabric.Fabric, stopped: asyncio.Future[signal.Signals], out: Output
 ) -> signal.Signals:
     """Tell what happens until a signal comes. Raises what made the peer fail by itself."""
-    telling = asyncio.create_task(_tell(fab, out))
+    tasks = [asyncio.create_task(work(fab, out)) for work in (_tell, _hint)]
     failed: asyncio.Future[FabricError | None] = asyncio.ensure_future(fab.failed())
     try:
         await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
@@ -108,9 +114,18 @@ async def _until_stopped(
             return stopped.result()
         raise failed.result() or EdgeError("the peer stopped by itself")
     finally:
-        telling.cancel()
         failed.cancel()
-        await asyncio.gather(telling, failed, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, failed, return_exceptions=True)
+
+
+async def _hint(fab: fabric.Fabric, out: Output) -> None:
+    """Say why nothing seems to happen."""
+    try:
+        await fab.ready(_QUIET_S)
+    except Unavailable:
+        out.note(f"no place in a tree after {_QUIET_S:g} s: do the peers to join live? trying on")
 
 
 async def _tell(fab: fabric.Fabric, out: Output) -> None:
@@ -128,25 +143,41 @@ async def _tell(fab: fabric.Fabric, out: Output) -> None:
 
 
 @contextlib.asynccontextmanager
-async def stop_signals() -> AsyncIterator[asyncio.Future[signal.Signals]]:
-    """Give a future of the first SIGTERM or SIGINT; the second one ends the process at once."""
+async def stop_signals(out: Output) -> AsyncIterator[asyncio.Future[signal.Signals]]:
+    """Give a future of the first SIGTERM or SIGINT; the second one ends the process at once.
+
+    A reader of our JSON that went away counts as SIGTERM.
+    """
     loop = asyncio.get_running_loop()
     first: asyncio.Future[signal.Signals] = loop.create_future()
     numbers = (signal.SIGTERM, signal.SIGINT)
+    pipe = _stdout_pipe() if out.as_json else None
 
     def arrived(number: signal.Signals) -> None:
-        first.set_result(number)
+        if pipe is not None:
+            loop.remove_reader(pipe)
+        if not first.done():
+            first.set_result(number)
         for other in numbers:
             loop.remove_signal_handler(other)
             signal.signal(other, signal.SIG_DFL)
 
     for number in numbers:
         loop.add_signal_handler(number, arrived, number)
+    if pipe is not None:  # the writing end becomes "readable" only when the reading end is closed
+        loop.add_reader(pipe, arrived, signal.SIGTERM)
     try:
         yield first
     finally:
+        if pipe is not None:
+            loop.remove_reader(pipe)
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def _stdout_pipe() -> int | None:
+    """The descriptor of stdout, if it is a pipe."""
+    return 1 if stat.S_ISFIFO(os.fstat(1).st_mode) else None
 
 
 @contextlib.contextmanager

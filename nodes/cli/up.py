@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import fabric
 from fabric.errors import ConfigError
@@ -17,6 +19,9 @@ from nodes.cli.peer import recorded_address, stop_signals
 from nodes.config import Config
 from nodes.service import FrontOptions, Listen, run_front
 from nodes.up import Ready, UpOptions, run_up
+
+#: Stopping takes less; a front that still waits for its place in the tree does not stop by itself.
+_STOP_S: Final = 5.0
 
 
 def run(config: Config, out: Output) -> int:
@@ -69,12 +74,16 @@ def _listen(config: Config) -> Listen:
 
 
 async def _until_signal(work: Callable[[asyncio.Event], Awaitable[None]], out: Output) -> int:
-    """Do ``work`` until a signal sets its event."""
+    """Do ``work`` until a signal sets its event; work that does not heed it is cancelled."""
     stop = asyncio.Event()
-    async with stop_signals() as stopped:
-        stopped.add_done_callback(lambda _: stop.set())
-        await work(stop)
-        number = stopped.result() if stopped.done() else None
+    async with stop_signals(out) as stopped:
+        working = asyncio.ensure_future(work(stop))
+        await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not stopped.done():
+            await working
+            return Exit.OK
+        stop.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(working, _STOP_S)
     out.object({"event": "left"})
-    return Exit.INTERRUPTED if number is not None and number.name == "SIGINT" else Exit.OK
-
+    return Exit.INTERRUPTED if stopped.result() is signal.SIGINT else Exit.OK

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import pytest
 
 from nodes.cli.output import Exit
 from tests.real.processes import (
+    PATIENCE_S,
     SMALL_CELLS,
     PeerProcess,
+    environment,
     eventually,
     fabric,
     peers,
@@ -122,6 +125,51 @@ def test_sigterm_leaves_and_the_others_know_at_once(start: Start, tmp_path: Path
 def test_ctrl_c_leaves_too_and_says_so(start: Start, tmp_path: Path) -> None:
     code, last = first(start, tmp_path / "p1").end(signal.SIGINT)
     assert (code, last["event"]) == (Exit.INTERRUPTED, "left")
+
+
+def test_a_peer_leaves_when_the_reader_of_its_output_has_gone(
+    start: Start, tmp_path: Path
+) -> None:
+    one = first(start, tmp_path / "p1")
+    assert one.process.stdout is not None
+    one.process.stdout.close()
+    one.process.stdout = None
+    assert one.process.wait(PATIENCE_S) == Exit.OK
+
+
+def test_an_observer_is_seen_and_counted_nowhere(start: Start, tmp_path: Path) -> None:
+    one = first(start, tmp_path / "p1")
+    observer = start("--join", one.address, *SMALL_CELLS)
+
+    def rows() -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = tree_of(one)["root"].get("members", [])
+        return told
+
+    eventually(rows, lambda seen: {row["key"] for row in seen} == {one.node_id, observer.node_id})
+    assert {row["key"]: row["observer"] for row in rows()} == {
+        one.node_id: False, observer.node_id: True
+    }
+    assert hosts_in(tree_of(observer)["root"]) == {one.node_id}
+    assert result_of("status", "--peer", observer.address)["role"] == "observer"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_front_that_waits_for_its_place_can_be_stopped(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "nodes", "front", "--join", address, "--http", "127.0.0.1:0",
+             "--data-dir", str(tmp_path / "front")],
+            env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        eventually(lambda: (tmp_path / "front" / "peer").exists(), bool)
+        waiting.send_signal(number)
+        stderr = waiting.communicate(timeout=PATIENCE_S)[1]
+    assert waiting.returncode == (Exit.INTERRUPTED if number is signal.SIGINT else Exit.OK), stderr
+    assert "Traceback" not in stderr
 
 
 def test_a_killed_peer_comes_back_as_itself(start: Start, tmp_path: Path) -> None:
