@@ -1,60 +1,54 @@
-"""The command ``fabric``: parse, resolve settings, run one command, say how it ended.
+"""The command ``fabric``.
 
 ``main`` imports no more than the command needs, so that ``fabric version`` and ``fabric --help``
-answer at once.  Commands live in modules of their own (see :mod:`nodes.cli.commands`); each takes
-its resolved :class:`~nodes.config.Config` and an :class:`~nodes.cli.output.Output`, and returns an
-exit code or raises a :class:`~fabric.errors.FabricError`.
+answer at once, and nothing at all of the package ``fabric`` before it knows that it is ours: SSH
+Fabric installs a package of the same name, and whichever came last owns its ``__init__``.
 """
 
 from __future__ import annotations
 
-import os
+import importlib.util
+import json
 import sys
-import traceback
 from collections.abc import Sequence
-
-from fabric.errors import FabricError, MissingDependency
-from nodes.cli.output import Exit, Output, exit_code
-from nodes.cli.parser import HelpShown, parse_arguments
-from nodes.config import unknown_environment
+from pathlib import Path
 
 __all__ = ["main"]
 
-_OURS = ("fabric", "agent", "nodes", "sim")
+#: A public name of our package, which its ``__init__`` must therefore mention.
+_MARK = b"open_blocking"
+#: Exit code 4: this machine does not give what is needed (see ``nodes.cli.output``).
+_MACHINE = 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the process's own) and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    out = Output(as_json="--json" in words)
-    try:
-        return _run(words, out)
-    except HelpShown:
-        return Exit.OK
-    except FabricError as error:
-        out.error(error)
-        return exit_code(error)
-    except KeyboardInterrupt:
-        out.note("interrupted")
-        return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone (`fabric members | head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in _OURS:
-            raise
-        missing = MissingDependency(f"{error.name} is not installed (see: fabric doctor)")
-        out.error(missing)
-        return exit_code(missing)
-    except Exception as error:
-        traceback.print_exc()
-        out.bug(error)
-        return Exit.BUG
+    stranger = foreign_package()
+    if stranger is not None and words[:1] != ["doctor"]:
+        return _refuse(stranger, "--json" in words)
+    from nodes.cli.run import run
+
+    return run(words)
 
 
-def _run(words: list[str], out: Output) -> int:
-    for warning in unknown_environment(os.environ):
-        out.note(f"warning: {warning}")
-    command, config = parse_arguments(words, os.environ)
-    return command.load()(config, out)
+def foreign_package() -> Path | None:
+    """Return where another distribution's package ``fabric`` hides ours; ``None`` if it is ours."""
+    spec = importlib.util.find_spec("fabric")
+    origin = Path(spec.origin) if spec is not None and spec.origin else None
+    if origin is None or origin.suffix != ".py" or _MARK in origin.read_bytes():
+        return None
+    return origin
+
+
+def _refuse(stranger: Path, as_json: bool) -> int:
+    message = (
+        f"{stranger} belongs to another distribution (SSH Fabric?), not to gossip-fabric: "
+        "see fabric doctor"
+    )
+    print(f"fabric: MissingDependency: {message}", file=sys.stderr)
+    if as_json:
+        data = {"field": "package", "value": str(stranger)}
+        error = {"code": "MissingDependency", "message": message, "data": data}
+        print(json.dumps({"error": error}))
+    return _MACHINE

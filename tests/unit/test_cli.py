@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fabric import errors
-from nodes.cli import main
+from nodes.cli import foreign_package, main
 from nodes.cli.commands import COMMANDS
 from nodes.cli.output import EXIT_HELP, Exit, Output, exit_code
 
@@ -141,6 +141,22 @@ def test_a_missing_package_is_told_with_the_way_to_get_it(
     def absent(words: list[str], out: Output) -> int:
         raise ModuleNotFoundError("No module named 'lmdb'", name="lmdb")
 
-    monkeypatch.setattr("nodes.cli._run", absent)
+    monkeypatch.setattr("nodes.cli.run._run", absent)
     assert main(["demo"]) == Exit.MACHINE
     assert "lmdb is not installed (see: fabric doctor)" in capsys.readouterr().err
+
+
+def test_a_package_of_the_same_name_is_told_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = tmp_path / "fabric" / "__init__.py"
+    stranger.parent.mkdir()
+    stranger.write_text("from .connection import Connection\n")
+    assert foreign_package() is None
+    monkeypatch.delitem(sys.modules, "fabric")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert foreign_package() == stranger
+    assert main(["version", "--json"]) == Exit.MACHINE
+    captured = capsys.readouterr()
+    assert f"{stranger} belongs to another distribution" in captured.err
+    assert json.loads(captured.out)["error"]["code"] == "MissingDependency"
