@@ -58,7 +58,9 @@ MAX_RELAYS = 64
 INDIRECT_PROBES = 3
 #: Lifeguard's ceiling: a peer that fails that often itself gives others so much more time.
 MAX_HEALTH = 6
-#: Rounds without any answer in a cell of several, after which we ask where we belong.
+#: Rounds without any answer in a cell of several, after which we ask where we belong; so often
+#: we ask as well while most of the cell is silent: those who still answer may have been removed
+#: together with us, and then nobody else talks to us.
 ISOLATED_ROUNDS = 5
 
 
@@ -425,7 +427,8 @@ class CellGossip:
         if n == 0:
             return
         self.quiet_rounds += 1
-        if self.quiet_rounds > ISOLATED_ROUNDS:
+        alone = self.round % ISOLATED_ROUNDS == 0 and 2 * self.living() < n
+        if self.quiet_rounds > ISOLATED_ROUNDS or alone:
             self.quiet_rounds = 0
             self.hooks.isolated(self, now, out)
         step = self.round % n  # n others: n steps after us

@@ -70,6 +70,7 @@ from fabric.wire.tree import (
     LeaseGrant,
     LeaseRelease,
     Leave,
+    NotMember,
     Path,
     PathStamps,
     Report,
@@ -249,6 +250,9 @@ class Peer:
         if self.chairman is not None:
             self.chairman.on_report(sender, msg, now, out)
 
+    def _on_not_member(self, sender: int, msg: NotMember, now: int, out: Sink) -> None:
+        self.joiner.doubt(now, out)  # whoever says so: asking costs one message a second at most
+
     def _on_inquest(self, sender: int, msg: Inquest, now: int, out: Sink) -> None:
         topo = self.paths.topo
         if topo is not None and topo.chairman.node_id == sender:
@@ -375,6 +379,7 @@ _HANDLERS: Final[dict[type[Any], Handler]] = {
     JoinRefused: Peer._on_join_refused,
     Leave: Peer._on_leave,
     Report: Peer._on_report,
+    NotMember: Peer._on_not_member,
     Inquest: Peer._on_inquest,
     Here: Peer._on_here,
     Request: Peer._on_request,

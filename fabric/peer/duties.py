@@ -79,6 +79,7 @@ class Duties:
         if now - since >= cells.settings.ownerless_us:
             last = owner or Owner(cell, NO_ORDER, 0, cells.me)
             self._send_report(Report(last, (), (), True), cell, now, out)
+            cells.joiner.doubt(now, out)  # it may have gone on without us
 
     # --- summaries and reports -------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ from fabric.wire.tree import (
     Join,
     JoinRefused,
     Leave,
+    NotMember,
     Order,
     Owner,
     Path,
@@ -252,8 +253,12 @@ class Chairman:
             self._soon(now, out)
 
     def on_report(self, sender: int, msg: Report, now: int, out: Sink) -> None:
+        if not self.presides(now):
+            return
         cell = self.plan.cells.get(msg.owner.cell)
-        if not self.presides(now) or cell is None or cell.cell not in self.plan.path(sender):
+        if cell is None or cell.cell not in self.plan.path(sender):
+            if msg.owner.contact.node_id == sender:  # removed while cut off, and ruling its past
+                out.send(msg.owner.contact, NotMember(msg.owner.cell))
             return
         if not msg.ownerless and self._outdated(sender, msg.owner, out):
             return

@@ -96,7 +96,7 @@ class Path:
 
 @dataclass(slots=True)
 class NotMember:
-    """You pinged me in a cell that I do not belong to: ask the chairman where you are."""
+    """The chairman to an owner that reports of a cell it is not in (any more): ask to be let in."""
 
     cell: Int
 

@@ -1,0 +1,34 @@
+"""Runs in which the simulator once found a bug of the protocol: each stays, with what it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sim.faults import Crash, Cut, Fault, Outage
+from sim.run import run
+from sim.scenario import Scenario
+
+SMALL = {"leaf_min": 3, "leaf_max": 6, "inner_min": 3, "inner_max": 6}
+
+#: Hosts that hear everybody and are heard by nobody are removed. Those of one cell went on with its
+#: old record for ever: they answered each other, so none felt alone, and the others ignored them.
+REMOVED_TOGETHER: tuple[Fault, ...] = (
+    Outage(16_626_000, 8_384_000),
+    Crash(16_947_000, 8, 9_294_000),
+    Crash(26_832_000, 15, 6_890_000),
+    Cut(35_431_000, (0, 1, 2, 3, 4), 15_765_000, one_way=True),
+    Crash(37_345_000, 10, 12_572_000),
+)
+
+
+@pytest.mark.parametrize("seed", [9])
+def test_hosts_that_were_removed_together_come_back(seed: int) -> None:
+    result = run(
+        Scenario(
+            hosts=18, duration_s=125, seed=seed, place_rate=2, vm_life_s=5,
+            faults=REMOVED_TOGETHER, **SMALL,  # type: ignore[arg-type]
+        )
+    )  # fmt: skip
+    assert result.ok, json.dumps(result.violations[:5], indent=1)
