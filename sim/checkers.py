@@ -189,8 +189,10 @@ class Checkers:
             if placing.state == CONFIRMED:
                 if key not in confirmed and self._settled(placing):
                     assert placing.placed is not None
-                    node = world.engine.by_id[placing.placed.host.node_id]
-                    if node.alive:
+                    node_id = placing.placed.host.node_id
+                    node = world.engine.by_id[node_id]
+                    # a wiped host came back as somebody else: its promises went with its disk
+                    if node.alive and node.node_id == node_id:
                         world.violation("lost-reservation", (node,), key)
             elif placing.changed_us + REMEMBER_US < now and placing.state not in UNDER_WAY:
                 over.append(key)
