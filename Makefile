@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint lock clean compiled
+.PHONY: install demo test lint lock clean compiled mutants
 
 install: $(VENV)/.installed
 
@@ -30,6 +30,10 @@ test: lint
 # The simulator's core as C, in build/compiled: `fabric sim run --compiled`. Optional.
 compiled: install
 	$(BIN)/python -m sim.compiled
+
+# Plants realistic bugs one at a time; the simulator must notice them. Writes sim/MUTANTS.md.
+mutants: install
+	$(BIN)/python -m sim.mutants --write --json
 
 # Pins what the newest allowed versions are now. Edit pyproject.toml first, then review the diff.
 lock: install

@@ -1,0 +1,106 @@
+"""Planted bugs in the chairman, its plan of the tree, and the coordinator's rule book."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sim.mutants.mutant import Absent, Edit, Mutant, mutant
+
+_CHAIR: Final = "fabric/tree/chair.py"
+_CHAIRMAN: Final = "fabric/tree/chairman.py"
+_PLANNER: Final = "fabric/tree/planner.py"
+_RULES: Final = "fabric/coordination/rules.py"
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "act-past-the-lease",
+        "a chairman cut off from the coordinator goes on past its own deadline",
+        (
+            Edit(
+                _CHAIR,
+                "        return self.epoch is not None and now < self.deadline\n",
+                "        return self.epoch is not None\n",
+            ),
+            Edit(
+                _CHAIR,
+                "        if self.epoch is not None and now >= self.deadline:\n",
+                "        if self.epoch is not None and now >= self.deadline + (1 << 50):\n",
+            ),
+        ),
+    ),
+    mutant(
+        "skip-lease-check",
+        "the coordinator takes writes of a chairman that has lost the chair",
+        _RULES,
+        "    if chair is None or _epoch(chair) != request.epoch:\n",
+        "    if chair is not None and _epoch(chair) < request.epoch:\n",
+    ),
+    mutant(
+        "skip-version-check",
+        "the coordinator writes records although another version is stored",
+        _RULES,
+        "        if put.version != (0 if stored is None else _parse(stored)[0]):\n",
+        "        if put.version < 0 and stored is None:\n",
+    ),
+    mutant(
+        "no-freeze",
+        "many hosts that vanish at once are all removed at once",
+        _CHAIRMAN,
+        "        above = len(self.gone) + len(self.removed_at) > mark\n",
+        "        above = len(self.gone) + len(self.removed_at) > mark + (1 << 40)\n",
+    ),
+    mutant(
+        "split-loses-a-member",
+        "a split cell and its new sibling have one member less than before",
+        _PLANNER,
+        "        fresh.members = moving\n",
+        "        fresh.members = moving = moving[1:]\n",
+    ),
+    mutant(
+        "double-join",
+        "a host that asks twice is put into two cells",
+        _CHAIRMAN,
+        "            if contact.node_id in self.plan.home:\n"
+        "                if self.plan.contacts[contact.node_id] != contact:\n",
+        "            if self.plan.contacts.get(contact.node_id, contact) != contact:\n"
+        "                if self.plan.contacts[contact.node_id] != contact:\n",
+    ),
+    mutant(
+        "new-seats-old-terms",
+        "a new electorate starts at the terms that the old one can still reach",
+        _PLANNER,
+        "                cell.term_floor += 0 if cell.new else TERM_STEP\n",
+        "                cell.term_floor += 0\n",
+    ),
+    mutant(
+        "seats-never-mended",
+        "seats of hosts that are gone are never given to others",
+        _CHAIRMAN,
+        "            if not cell.seats or since >= self.settings.lease_us:\n",
+        "            if not cell.seats:\n",
+    ),
+    mutant(
+        "told-before-written",
+        "what could not be written is not read again: the plan goes on from what is nowhere",
+        _CHAIRMAN,
+        "            assert isinstance(answer, CommitRefused | Lost)\n"
+        "            self._load(out)\n",
+        "            assert isinstance(answer, CommitRefused | Lost)\n"
+        "            self.writing = None\n",
+    ),
+    mutant(
+        "moved-keep-their-old-home",
+        "hosts that a split or merge moved keep their old home in the chairman's plan",
+        _PLANNER,
+        "                self.home[member] = cell.cell\n"
+        "                self.moved[member] = None\n",
+        "                self.moved[member] = None\n",
+    ),
+)
+
+ABSENT: Final[tuple[Absent, ...]] = (
+    Absent(
+        "act while ZooKeeper's session is SUSPENDED",
+        "no ZooKeeper client yet; its part that exists is act-past-the-lease",
+    ),
+)

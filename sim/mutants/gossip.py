@@ -1,0 +1,88 @@
+"""Planted bugs in gossip: who is alive, and what is known of whom."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sim.mutants.mutant import Absent, Mutant, mutant
+
+_CELL: Final = "fabric/gossip/cell.py"
+_MEMBERS: Final = "fabric/gossip/members.py"
+_COURT: Final = "fabric/gossip/suspicion.py"
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    mutant(
+        "alive-beats-suspect",
+        "within one incarnation, old news of life wipe out a suspicion",
+        _MEMBERS,
+        "(new_inc == old_inc and new.state > old.state)",
+        "(new_inc == old_inc and new.state != old.state and new.state != 1)",
+    ),
+    mutant(
+        "never-refute",
+        "a suspected peer that lives does not say so",
+        _CELL,
+        "        if mine.state == LEFT or news.incarnation < mine.incarnation:\n",
+        "        if news.state == SUSPECT or mine.state == LEFT:\n",
+    ),
+    mutant(
+        "one-witness",
+        "a single witness has a member removed",
+        _COURT,
+        "needed = min(WITNESSES, others)\n",
+        "needed = min(1, others)\n",
+    ),
+    mutant(
+        "old-boot-counts",
+        "load of an earlier life is taken for newer than that of the present one",
+        _MEMBERS,
+        "new_life > old_life or (new_life == old_life and new.seq > old.seq)",
+        "new.seq > old.seq",
+    ),
+    mutant(
+        "ignore-own-death",
+        "a peer that hears of its own death does not object",
+        _CELL,
+        "        if mine.state == LEFT or news.incarnation < mine.incarnation:\n",
+        "        if news.state == DEAD or mine.state == LEFT:\n",
+    ),
+    mutant(
+        "starve-a-delta",
+        "a change of load is never passed on by gossip",
+        _CELL,
+        "self.news = News(self.key, old.incarnation, old.state, self.me, old.seq + 1, summary)\n"
+        "        self.fresh[self.key] = self.budget\n",
+        "self.news = News(self.key, old.incarnation, old.state, self.me, old.seq + 1, summary)\n",
+    ),
+    mutant(
+        "one-way-anti-entropy",
+        "who is sent a whole table does not send its own back",
+        _CELL,
+        "        if member is not None and msg.answer:\n",
+        "        if member is not None and msg.answer and not msg.answer:\n",
+    ),
+    mutant(
+        "suspicion-outlives-refutation",
+        "a refutation does not close the case, so the witnesses go on counting",
+        _CELL,
+        "            self.court.acquit(member)\n",
+        "            pass\n",
+    ),
+    mutant(
+        "probe-dead-no-more",
+        "members held for dead are not visited again, so their return is not seen",
+        _MEMBERS,
+        "    return member.news.contact.node_id != 0\n\n\n__all__",
+        "    return member.news.contact.node_id != 0 and member.news.state < DEAD\n\n\n__all__",
+    ),
+    mutant(
+        "silence-is-forgiven",
+        "an indirect probe that nobody answers accuses nobody",
+        _CELL,
+        "        self.court.accuse(member, member.news.incarnation, self.key, now, out)\n\n"
+        "    def _ask_others",
+        "\n    def _ask_others",
+    ),
+)
+
+ABSENT: Final[tuple[Absent, ...]] = ()

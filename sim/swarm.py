@@ -1,0 +1,112 @@
+"""Swarm testing: a seed draws a small fabric and a random subset of all faults.
+
+Leaving most kinds of fault out of a run finds more than having all of them in each (Groce et al.,
+2012): some hide what others show.  Cells are small, so that a dozen or two of hosts make a tree of
+three levels; every run ends with a calm in which all must come right again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from fabric.stream import Stream
+from fabric.units import MS, SECOND
+from sim.faults import Crash, Cut, Expire, Fault, Lossy, Outage, Slow
+from sim.scenario import Scenario
+from sim.streams import Streams
+
+#: Faults happen from when the tree has formed, for so long.
+FROM_US: Final = 12 * SECOND
+FOR_US: Final = 30 * SECOND
+#: Calm at the end: longer than what checkers of liveness wait for.
+CALM_S: Final = 75
+
+
+def swarm(seed: int) -> Scenario:
+    """Return the scenario of ``seed``: always the same one."""
+    streams = Streams(seed)
+    stream = streams.stream("swarm")
+    hosts = 8 + stream.below(17)
+    faults: list[Fault] = []
+    for kind, draw in enumerate(_KINDS):
+        each = streams.stream("swarm-fault", kind)
+        if each.below(100) < 40:
+            faults += [fault for _ in range(1 + each.below(3)) for fault in draw(each, hosts)]
+    faults.sort(key=lambda fault: fault.at_us)
+    end_us = (FROM_US + FOR_US) // SECOND
+    return Scenario(
+        hosts=hosts,
+        seed=seed,
+        duration_s=end_us + 15 + CALM_S,
+        place_rate=(2, 5, 10)[stream.below(3)],
+        vm_life_s=(5, 20, 80)[stream.below(3)],
+        leaf_min=3,
+        leaf_max=6,
+        inner_min=3,
+        inner_max=6,
+        faults=tuple(faults),
+    )
+
+
+def _when(stream: Stream) -> int:
+    return FROM_US + stream.below(FOR_US // MS) * MS
+
+
+def _lasts(stream: Stream, least_s: int, most_s: int) -> int:
+    return (least_s * 1000 + stream.below((most_s - least_s) * 1000 + 1)) * MS
+
+
+def _crash(stream: Stream, hosts: int) -> list[Fault]:
+    return [Crash(_when(stream), stream.below(hosts), _lasts(stream, 5, 15))]
+
+
+def _wipe(stream: Stream, hosts: int) -> list[Fault]:
+    return [Crash(_when(stream), stream.below(hosts), _lasts(stream, 5, 15), wipe=True)]
+
+
+def _rack(stream: Stream, hosts: int) -> list[Fault]:
+    """Several hosts go at once and come back at about the same time."""
+    at, first = _when(stream), stream.below(hosts)
+    count = 2 + stream.below(hosts // 2)
+    down = _lasts(stream, 3, 15)
+    return [Crash(at, (first + i) % hosts, down + stream.below(1000) * MS) for i in range(count)]
+
+
+def _cut(stream: Stream, hosts: int) -> list[Fault]:
+    """A few hosts on one side; one way in half of the cases, either way."""
+    first, count = stream.below(hosts), 1 + stream.below(max(hosts // 2, 1))
+    side = tuple([(first + i) % hosts for i in range(count)])
+    one_way = bool(stream.below(2))
+    if one_way and stream.below(2):  # they are heard, and hear nothing
+        side = tuple([h for h in range(hosts) if h not in side])
+    return [Cut(_when(stream), side, _lasts(stream, 2, 20), one_way)]
+
+
+def _lossy(stream: Stream, hosts: int) -> list[Fault]:
+    loss = (20_000, 50_000, 100_000)[stream.below(3)]
+    return [Lossy(_when(stream), _lasts(stream, 3, 15), loss, 20_000)]
+
+
+def _slow(stream: Stream, hosts: int) -> list[Fault]:
+    return [Slow(_when(stream), _lasts(stream, 3, 15), stream.below(hosts), 10 + stream.below(300))]
+
+
+def _outage(stream: Stream, hosts: int) -> list[Fault]:
+    return [Outage(_when(stream), _lasts(stream, 1, 15))]
+
+
+def _expire(stream: Stream, hosts: int) -> list[Fault]:
+    return [Expire(_when(stream))]
+
+
+_KINDS: Final[tuple[Callable[[Stream, int], list[Fault]], ...]] = (
+    _crash,
+    _wipe,
+    _rack,
+    _cut,
+    _lossy,
+    _slow,
+    _outage,
+    _expire,
+)
