@@ -29,10 +29,9 @@ from fabric.gossip.members import (
     Suspicion,
     merge_news,
     needs_probe,
-    unheard,
 )
 from fabric.gossip.suspicion import Court
-from fabric.limits import MAX_NEWS
+from fabric.gossip.table import Table
 from fabric.machine import NEVER, Contact, Sink
 from fabric.settings import Settings
 from fabric.stream import Stream
@@ -80,14 +79,13 @@ class Hooks(Protocol):
         """Nobody answers us."""
 
 
-class CellGossip:
+class CellGossip(Table):
     """One peer's part in the gossip of one cell."""
 
     __slots__ = (
-        "budget", "cell", "court", "due", "fresh", "health", "hooks", "key", "level", "listed",
-        "me", "members", "myself", "news", "next_round", "next_sync", "number", "order", "path",
-        "position", "probe_deadline", "probe_key", "probe_number", "probe_relayed", "quiet_rounds",
-        "relays", "round", "settings", "stream",
+        "court", "due", "health", "hooks", "next_round", "next_sync", "number", "path",
+        "probe_deadline", "probe_key", "probe_number", "probe_relayed", "quiet_rounds", "relays",
+        "round", "settings", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -102,21 +100,10 @@ class CellGossip:
         hooks: Hooks,
         now: int,
     ) -> None:
-        self.cell = cell
-        self.level = level
-        self.key = key
-        self.me = me
+        super().__init__(cell, level, key, me, incarnation)
         self.settings = settings
         self.stream = stream
         self.hooks = hooks
-        self.members: dict[int, Member] = {}  # the others, in key order; not ourselves
-        self.listed: tuple[Sequence[Contact], Sequence[Contact]] = ((), ())  # by the record
-        self.order: list[int] = []  # their keys, sorted
-        self.position = 0  # where our key would stand in ``order``
-        self.news = News(key, incarnation, ALIVE, me, 0, None)  # our own
-        self.myself = Member(key, self.news, False)  # our own row, for the digest
-        self.fresh: dict[int, int] = {key: 4}  # key -> how often its news still go out
-        self.budget = 4
         self.path = 0  # digest of the topology from this cell up; the peer keeps it
         self.round = 0
         self.number = 0
@@ -140,34 +127,16 @@ class CellGossip:
         """Take the record's members (hosts, or child cells without address) and observers."""
         if self.listed[0] is members and self.listed[1] is observers:
             return  # the same record as before: called whenever anything on the path changes
-        self.listed = (members, observers)
-        rows: dict[int, Member] = {}
-        for contacts, observer in ((members, False), (observers, True)):
-            for contact in contacts:
-                key = contact.node_id
-                if key == self.key:
-                    continue
-                row = self.members.get(key)
-                if row is None:
-                    speaker = contact if self.level == 0 else Contact(0, "")
-                    row = Member(key, unheard(key, speaker), observer)
-                rows[key] = row
-        self.order = sorted(rows)
-        self.members = {key: rows[key] for key in self.order}
-        self.position = sum(1 for key in self.order if key < self.key)
-        self.budget = len(rows).bit_length() + 2
-        self.fresh = {k: n for k, n in self.fresh.items() if k == self.key or k in rows}
-        self.fresh[self.key] = self.budget
-        self.court.keep_only(rows)
-        if self.probe_number and self.probe_key not in rows:
+        self.list_members(members, observers)
+        self.court.keep_only(self.members)
+        if self.probe_number and self.probe_key not in self.members:
             self._probe_over()
         self._schedule(out)
 
     def set_summary(self, summary: Summary) -> None:
         """Tell the cell what we have to offer now."""
         old = self.news
-        self.news = News(self.key, old.incarnation, old.state, self.me, old.seq + 1, summary)
-        self.fresh[self.key] = self.budget
+        self.speak(News(self.key, old.incarnation, old.state, self.me, old.seq + 1, summary))
 
     def tell(self, to: Contact, out: Sink) -> None:
         """Tell one member (the owner, say) what we have to offer, now and directly."""
@@ -178,29 +147,21 @@ class CellGossip:
         """Speak under a higher life number (a new term of ours)."""
         if incarnation > self.news.incarnation:
             old = self.news
-            self.news = News(self.key, incarnation, ALIVE, self.me, old.seq + 1, old.summary)
-            self.fresh[self.key] = self.budget
+            self.speak(News(self.key, incarnation, ALIVE, self.me, old.seq + 1, old.summary))
 
     def leave(self, out: Sink) -> None:
         """Say goodbye to everybody, in person."""
         old = self.news
-        self.news = News(self.key, old.incarnation, LEFT, self.me, old.seq, old.summary)
+        news = News(self.key, old.incarnation, LEFT, self.me, old.seq, old.summary)
+        self.news = self.myself.news = news  # not through speak(): nobody passes it on for us
         goodbye = Ping(self.cell, self.key, 0, self.round, self.path, (self.news,))
         for member in self.members.values():
             if needs_probe(member):
                 out.send(member.contact, goodbye)
 
-    def living(self) -> int:
-        """How many others are alive and not under suspicion."""
-        return sum(
-            1
-            for m in self.members.values()
-            if m.news.state == ALIVE and m.news.contact.node_id != 0
-        )
-
     def introduce(self, out: Sink, to: Contact) -> None:
         """Show ourselves (and all we know) to a member that may not know us yet."""
-        out.send(to, Sync(self.cell, self._table(), True))
+        out.send(to, Sync(self.cell, self.everything(), True))
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -220,11 +181,9 @@ class CellGossip:
         if msg.path != self.path:
             self.hooks.path_differs(self, news.contact, now, out)
         if news.state != ALIVE:
-            self.fresh[msg.key] = self.budget  # it must hear of it, to refute
-        told = self._take_news() if self.fresh else ()
+            self.freshen(member)  # it must hear of it, to refute
         out.send(
-            news.contact,
-            Ack(self.cell, self.key, msg.number, self.path, told),
+            news.contact, Ack(self.cell, self.key, msg.number, self.path, self.take_news())
         )
 
     def on_ack(self, sender: int, msg: Ack, now: int, out: Sink) -> None:
@@ -282,29 +241,27 @@ class CellGossip:
 
     def on_sync_ask(self, sender: int, msg: SyncAsk, now: int, out: Sink) -> None:
         member = self.speaker(sender)
-        if member is not None and msg.digest != self._digest():
-            out.send(member.contact, Sync(self.cell, self._table(), True))
+        if member is not None and msg.digest != self.digest():
+            out.send(member.contact, Sync(self.cell, self.everything(), True))
 
     def on_sync(self, sender: int, msg: Sync, now: int, out: Sink) -> None:
         self.merge(sender, msg.table, now, out)
         member = self.speaker(sender)
         if member is not None and msg.answer:
-            out.send(member.contact, Sync(self.cell, self._table(), False))
+            out.send(member.contact, Sync(self.cell, self.everything(), False))
 
     # --- news ------------------------------------------------------------------------------------
 
     def merge(self, sender: int, news_list: Sequence[News], now: int, out: Sink) -> None:
         """Take what ``sender`` says of others. Verdicts count as one witness's word."""
+        members = self.members
         for news in news_list:
-            key = news.key
-            if key == self.key:
-                if news is not self.news:
+            member = members.get(news.key)
+            if member is None:
+                if news.key == self.key and news is not self.news:
                     self._about_me(news, now, out)
-                continue
-            member = self.members.get(key)
-            if member is None or news is member.news:
-                continue
-            self._merge_one(sender, member, news, now, out)
+            elif news is not member.news:
+                self._merge_one(sender, member, news, now, out)
 
     def _merge_one(self, sender: int, member: Member, news: News, now: int, out: Sink) -> None:
         old = member.news
@@ -315,10 +272,9 @@ class CellGossip:
             news = News(news.key, news.incarnation, SUSPECT, news.contact, news.seq, news.summary)
         merged = merge_news(old, news)
         if merged is not old:
-            member.news = merged
+            self.renew(member, merged)
             if merged.seq != old.seq:
                 member.heard_at = now
-            self.fresh[member.key] = self.budget
             if merged.state != old.state or merged.incarnation != old.incarnation:
                 self._status_changed(member, old, now, out)
         if verdict:
@@ -349,8 +305,7 @@ class CellGossip:
             return
         if news.incarnation >> REFUTATION_BITS < mine.incarnation >> REFUTATION_BITS:
             return
-        self.news = News(self.key, news.incarnation + 1, ALIVE, self.me, mine.seq, mine.summary)
-        self.fresh[self.key] = self.budget
+        self.speak(News(self.key, news.incarnation + 1, ALIVE, self.me, mine.seq, mine.summary))
         self.health = min(self.health + 1, MAX_HEALTH)
         # in person and at once: a suspicion may be short
         refutation = Ping(self.cell, self.key, 0, self.round, self.path, (self.news,))
@@ -361,45 +316,10 @@ class CellGossip:
     def convict(self, member: Member, now: int, out: Sink) -> None:
         """Enough witnesses, and time is up: hold ``member`` for dead."""
         old = member.news
-        member.news = News(old.key, old.incarnation, DEAD, old.contact, old.seq, old.summary)
-        self.fresh[member.key] = self.budget
+        self.renew(
+            member, News(old.key, old.incarnation, DEAD, old.contact, old.seq, old.summary)
+        )
         self.hooks.member_changed(self, member, now, out)
-
-    def _take_news(self) -> tuple[News, ...]:
-        """Return the news that go out now, the longest waiting first, and count them down."""
-        fresh = self.fresh
-        taken: list[News] = []
-        for key in list(fresh)[:MAX_NEWS]:
-            left = fresh[key] - 1
-            if key == self.key:
-                taken.append(self.news)
-            else:
-                taken.append(self.members[key].news)
-            del fresh[key]
-            if left > 0:
-                fresh[key] = left  # to the end of the line
-        return tuple(taken)
-
-    def _table(self) -> tuple[News, ...]:
-        return (self.news, *[m.news for m in self.members.values() if m.news.incarnation])
-
-    def _digest(self) -> int:
-        """Return a hash of the table: equal tables (status and load) have equal digests."""
-        mine = self.myself
-        mine.news = self.news
-        digest = mine.remark()
-        for member in self.members.values():
-            digest ^= member.mark if member.marked is member.news else member.remark()
-        return digest
-
-    def speaker(self, node_id: int) -> Member | None:
-        """Return the member that ``node_id`` speaks for in this cell, if any."""
-        if self.level == 0:
-            return self.members.get(node_id)
-        for member in self.members.values():
-            if member.news.contact.node_id == node_id:
-                return member
-        return None
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -443,7 +363,7 @@ class CellGossip:
             self.next_sync = now + self.settings.anti_entropy_us
             partner = self.members[self.order[self.stream.below(n)]]
             if partner.alive:
-                out.send(partner.contact, SyncAsk(self.cell, self._digest()))
+                out.send(partner.contact, SyncAsk(self.cell, self.digest()))
 
     def _probe_late(self, now: int, out: Sink) -> None:
         member = self.members.get(self.probe_key)
@@ -475,10 +395,10 @@ class CellGossip:
 
     def _send_ping(self, target: Member, number: int, out: Sink) -> None:
         if target.news.state != ALIVE:
-            self.fresh[target.key] = self.budget
-        news = self._take_news() if self.fresh else ()
+            self.freshen(target)
+        told = self.take_news()
         out.send(
-            target.news.contact, Ping(self.cell, self.key, number, self.round, self.path, news)
+            target.news.contact, Ping(self.cell, self.key, number, self.round, self.path, told)
         )
 
     def probe_now(self, target: Member, out: Sink) -> int:

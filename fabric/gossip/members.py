@@ -25,7 +25,7 @@ NOBODY: Final = Contact(0, "")
 class Member:
     """One row: the newest news, when its load was heard (µs), and a suspicion if there is one."""
 
-    __slots__ = ("heard_at", "key", "mark", "marked", "news", "observer", "suspicion")
+    __slots__ = ("heard_at", "key", "left", "mark", "marked", "news", "observer", "suspicion")
 
     def __init__(self, key: int, news: News, observer: bool) -> None:
         self.key = key
@@ -33,12 +33,14 @@ class Member:
         self.observer = observer
         self.heard_at = 0
         self.suspicion: Suspicion | None = None
-        self.mark = 0  # this row's part of the table's digest, and the news it was made of
-        self.marked: News | None = None
+        self.left = 0  # how often the news still go out
+        self.mark = 0  # this row's part of the table's digest
+        self.marked = False  # whether that is up to date
 
     def remark(self) -> int:
         """Compute :attr:`mark` anew. Rows of which nothing was heard count as absent."""
-        self.marked = news = self.news
+        news = self.news
+        self.marked = True
         self.mark = (
             mix(mix(news.key, news.incarnation), news.seq * 4 + news.state)
             if news.incarnation

@@ -61,8 +61,10 @@ class Court:
         if news.state >= DEAD or incarnation < news.incarnation:
             return
         if news.state == ALIVE or incarnation > news.incarnation:
-            member.news = News(news.key, incarnation, SUSPECT, news.contact, news.seq, news.summary)
-            self.cell.fresh[member.key] = self.cell.budget
+            suspect = News(
+                news.key, incarnation, SUSPECT, news.contact, news.seq, news.summary
+            )
+            self.cell.renew(member, suspect)
         case = self.open(member, now, out)
         new = case.testify(witness)
         if new and witness == self.cell.key:

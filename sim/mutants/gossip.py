@@ -50,9 +50,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "starve-a-delta",
         "a change of load is never passed on by gossip",
         _CELL,
-        "self.news = News(self.key, old.incarnation, old.state, self.me, old.seq + 1, summary)\n"
-        "        self.fresh[self.key] = self.budget\n",
-        "self.news = News(self.key, old.incarnation, old.state, self.me, old.seq + 1, summary)\n",
+        "self.speak(News(self.key, old.incarnation, old.state, self.me, old.seq + 1, summary))\n",
+        "self.news = self.myself.news = News(\n"
+        "            self.key, old.incarnation, old.state, self.me, old.seq + 1, summary\n"
+        "        )\n",
     ),
     mutant(
         "one-way-anti-entropy",
