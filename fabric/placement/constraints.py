@@ -126,9 +126,16 @@ class Matcher:
                 counts[reason] = counts.get(reason, 0) + hosts
         return counts
 
-    def fitting_hosts(self, summary: Summary) -> int:
-        """Return how many hosts of ``summary`` may take the request."""
-        return self.eliminated(summary).get(FITS, 0)
+    def places(self, summary: Summary) -> int:
+        """Return how many such requests the hosts of ``summary`` may take, at the most."""
+        cpu, memory_mb = max(self.request.cpu, 1), max(self.request.memory_mb, 1)
+        places = 0
+        for group in summary.classes:
+            if not self._failure(group):
+                for key, hosts in zip(group.buckets[::2], group.buckets[1::2], strict=True):
+                    room = min(GRID[key >> 8] // cpu, GRID[key & 255] // memory_mb)
+                    places += hosts * room
+        return places
 
     def _failure(self, group: ClassSummary) -> str:
         """Return the condition that no host of the class can meet, or :data:`FITS`."""

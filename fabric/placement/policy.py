@@ -37,7 +37,7 @@ def score(summary: Summary, matcher: Matcher, used: Used) -> int:
     memory_left = summary.memory_free_mb - used.memory_mb - request.memory_mb
     if cpu_left < 0 or memory_left < 0:
         return FULL
-    if summary.hosts > 1 and 0 < used.requests >= matcher.fitting_hosts(summary):
+    if summary.hosts > 1 and 0 < used.requests >= matcher.places(summary):
         return FULL
     free = min(
         cpu_left * 1000 // max(summary.cpu, 1), memory_left * 1000 // max(summary.memory_mb, 1)
@@ -45,15 +45,20 @@ def score(summary: Summary, matcher: Matcher, used: Used) -> int:
     return POLICIES[request.policy](free)
 
 
-def draw(scores: Sequence[int], stream: Stream) -> int:
-    """Return the index of one of the best few of ``scores``, the better the likelier."""
+def draw(scores: Sequence[int], sizes: Sequence[int], stream: Stream) -> int:
+    """Return the index of one of the best few of ``scores``, the better the likelier.
+
+    Of two that are equally good, the one of twice the size (in hosts) is drawn twice as often.
+    """
     if len(scores) == 1:
         return 0
-    floor = sorted(scores, reverse=True)[min(CHOICE_WIDTH, len(scores)) - 1]
-    pool = [i for i, value in enumerate(scores) if value >= floor]
-    ticket = stream.below(sum([scores[i] - floor + 1 for i in pool]))
-    for i in pool:
-        ticket -= scores[i] - floor + 1
+    roomy = [i for i, value in enumerate(scores) if value > FULL] or range(len(scores))
+    floor = sorted([scores[i] for i in roomy], reverse=True)[:CHOICE_WIDTH][-1]
+    pool = [i for i in roomy if scores[i] >= floor]
+    weights = [(scores[i] - floor + 1) * sizes[i] for i in pool]
+    ticket = stream.below(sum(weights))
+    for i, weight in zip(pool, weights, strict=True):
+        ticket -= weight
         if ticket < 0:
             return i
     raise AssertionError("a ticket below the sum of the weights finds its candidate")

@@ -299,6 +299,7 @@ class Routing:
         stale = now - self._staleness(job.place.cell)
         candidates: list[Child] = []
         scores: list[int] = []
+        sizes: list[int] = []
         for child in children:
             if not child.alive or child.contact is None:
                 continue
@@ -313,11 +314,13 @@ class Routing:
             if summary is None or at < stale:
                 candidates.append(child)
                 scores.append(UNKNOWN)
+                sizes.append(1)
             elif job.matcher.may_fit(summary):
                 candidates.append(child)
                 used = self._assumed.used(child, now)
                 scores.append(score(summary, job.matcher, used))
-        return candidates[draw(scores, self._stream)] if candidates else None
+                sizes.append(max(summary.hosts, 1))
+        return candidates[draw(scores, sizes, self._stream)] if candidates else None
 
     def _staleness(self, cell: int) -> int:
         """Age from which a summary of a member of ``cell`` proves nothing."""

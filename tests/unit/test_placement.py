@@ -435,11 +435,21 @@ def test_policy_names_are_those_that_exist() -> None:
 
 def test_the_draw_prefers_better_ones_and_never_leaves_the_best_few() -> None:
     stream = Stream(5)
-    drawn = Counter(policy.draw([10, 900, 880, 500, 890, 0], stream) for _ in range(2000))
+    drawn = Counter(policy.draw([10, 900, 880, 500, 890, 0], [1] * 6, stream) for _ in range(2000))
     assert drawn[1] > drawn[4] > drawn[2] > drawn[3] > 0
     assert set(drawn) == {1, 2, 3, 4}
-    equal = Counter(policy.draw([7] * 10, stream) for _ in range(2000))
+    equal = Counter(policy.draw([7] * 10, [1] * 10, stream) for _ in range(2000))
     assert len(equal) == 10
+
+
+def test_cells_are_drawn_by_their_size_and_full_ones_only_when_nothing_else_is_left() -> None:
+    stream = Stream(6)
+    drawn = Counter(policy.draw([500, 500], [3, 1], stream) for _ in range(4000))
+    assert 2.5 < drawn[0] / drawn[1] < 3.5
+    some_full = Counter(policy.draw([policy.FULL, 10, 900], [1] * 3, stream) for _ in range(2000))
+    assert set(some_full) == {1, 2}
+    assert some_full[2] > 100 * some_full[1]
+    assert policy.draw([policy.FULL, policy.UNKNOWN], [1, 1], stream) in (0, 1)
 
 
 # --- bad input and bounds -------------------------------------------------------------------------
