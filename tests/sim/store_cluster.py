@@ -7,7 +7,8 @@ of it, unconfirmed), and all that was only in memory.  Checks run all along:
 * one leader per term;
 * an entry once committed somewhere is the same everywhere and for ever;
 * what a client was told is what was committed;
-* reads and writes of each register form a linearizable history (version chains).
+* reads and writes of each register form a linearizable history: by the chain of versions, and by a
+  search over what was written and read that trusts no version.
 """
 
 from __future__ import annotations
@@ -55,12 +56,18 @@ from fabric.wire.store import (
     ReadReady,
     StoredDocument,
 )
+from sim.linearizability import READ, WRITE, Operation, chain, linearizable
 
 SHARD: Final = 0
 START: Final = 1_000_000 * SECOND
 REGISTERS: Final = ("r0", "r1", "r2")
 COUNTER: Final = "counter"
 MachineClass = Callable[..., ShardMachine]
+
+
+def value_of(command: bytes) -> str:
+    """Return what a client's write puts into its register: its idempotency key."""
+    return decode_record(Command, command).key
 
 
 class Violation(AssertionError):
@@ -323,9 +330,13 @@ class Client:
                 return
             assert isinstance(answer, ReadReady)
             data = node.documents.get(keys.document_key(SHARD, "register", register))
-            version = decode_record(StoredDocument, data).version if data is not None else 0
+            document = decode_record(StoredDocument, data) if data is not None else None
+            version = document.version if document is not None else 0
+            value = decode_value(document.body)["value"] if document is not None else None
             self.attempt += 1
-            self.world.history[register].append(("r", version, self.invoked, self.world.now))
+            now = self.world.now
+            self.world.history[register].append((READ, version, self.invoked, now))
+            self.world.values[register].append(Operation(READ, value, self.invoked, now))
             self._later()
 
         if node.up:
@@ -357,6 +368,8 @@ class World:
         self.acknowledged: dict[int, bytes] = {}
         self.proposed: dict[bytes, tuple[str, int]] = {}
         self.history: dict[str, list[tuple[str, int, int, int]]] = {r: [] for r in REGISTERS}
+        #: The same with what was written and read in the place of versions.
+        self.values: dict[str, list[Operation]] = {r: [] for r in REGISTERS}
         self.nodes: list[Node] = []
         for number in range(1, replicas + 1):
             self.nodes.append(Node(self, Contact(number, f"sim://{number}")))
@@ -417,7 +430,7 @@ class World:
         if not done:
             raise Violation("no first write within 20 s")
         for register in REGISTERS:
-            self.history[register].append(("w", done[0].version, START, self.now))
+            self.history[register].append((WRITE, done[0].version, START, self.now))
         for client in self.clients:
             client.next()
 
@@ -518,7 +531,8 @@ class World:
             raise Violation(f"an acknowledged write is not what was committed at {version}")
         self.acknowledged[version] = command
         register, invoked = self.proposed.pop(command)
-        self.history[register].append(("w", version, invoked, self.now))
+        self.history[register].append((WRITE, version, invoked, self.now))
+        self.values[register].append(Operation(WRITE, value_of(command), invoked, self.now))
 
     def check_end(self) -> None:
         """All replicas equal, nothing acknowledged lost, nothing done twice, histories right."""
@@ -536,8 +550,9 @@ class World:
         for index, command in final.items():
             first.setdefault(command, index)
         for command, (register, invoked) in self.proposed.items():  # never answered
+            self.values[register].append(Operation(WRITE, value_of(command), invoked, NEVER))
             if command in first:
-                self.history[register].append(("w", first[command], invoked, NEVER))
+                self.history[register].append((WRITE, first[command], invoked, NEVER))
         counter = dict(rows)[keys.document_key(SHARD, "register", COUNTER)]
         usage = decode_value(decode_record(StoredDocument, counter).body)["usage"]["writes"]
         distinct = sum(bool(command) for command in first) - 1  # less the preparation
@@ -547,6 +562,8 @@ class World:
             problem = chain(operations)
             if problem is not None:
                 raise Violation(f"{register} is not linearizable: {problem}")
+            if not linearizable(self.values[register], ""):
+                raise Violation(f"{register} is not linearizable: no order fits what was read")
 
     def run(self, duration: int = 8 * SECOND) -> None:
         """A whole life: prepare, suffer, heal, be judged."""
@@ -554,24 +571,3 @@ class World:
         self.misbehave(duration)
         self.heal()
         self.check_end()
-
-
-def chain(operations: Sequence[tuple[str, int, int, int]]) -> tuple[str, int] | None:
-    """Judge one register's history by its versions: (kind, version, invoked, returned)."""
-    made: dict[int, int] = {}
-    for kind, version, invoked, _ in operations:
-        if kind == "w":
-            if version in made:
-                return "made twice", version
-            made[version] = invoked
-    done = sorted((returned, version) for _, version, _, returned in operations)
-    position = seen = 0
-    for kind, version, invoked, returned in sorted(operations, key=lambda o: o[2]):
-        while position < len(done) and done[position][0] < invoked:
-            seen = max(seen, done[position][1])
-            position += 1
-        if version < seen or (kind == "w" and version == seen):
-            return "stale", version
-        if version and (version not in made or made[version] > returned):
-            return "from nowhere", version
-    return None

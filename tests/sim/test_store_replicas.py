@@ -14,7 +14,7 @@ from fabric.cloudstore.shard import ShardMachine
 from fabric.machine import Sink
 from fabric.units import SECOND
 from fabric.wire.store import Append
-from tests.sim.store_cluster import Violation, World, chain
+from tests.sim.store_cluster import Violation, World
 
 
 @pytest.fixture(autouse=True)
@@ -151,11 +151,3 @@ def test_planted_bugs_are_found(bug: Callable[..., ShardMachine]) -> None:
         except AssertionError:
             return  # an assertion inside the machine saw it first
     pytest.fail(f"{bug.__name__} went unnoticed over 200 seeds")
-
-
-def test_the_judge_of_histories_sees() -> None:
-    fine = [("w", 1, 0, 1), ("r", 1, 2, 3), ("w", 5, 2, 6), ("r", 5, 4, 5), ("r", 5, 7, 8)]
-    assert chain(fine) is None
-    assert chain([*fine, ("r", 1, 9, 10)]) == ("stale", 1)
-    assert chain([*fine, ("r", 9, 9, 10)]) == ("from nowhere", 9)
-    assert chain([*fine, ("w", 5, 9, 10)]) == ("made twice", 5)
