@@ -72,6 +72,27 @@ class Crash:
 
 
 @dataclass(frozen=True, slots=True)
+class Dethrone:
+    """Whichever candidate is chairman dies, and starts again after ``down_us``."""
+
+    at_us: int
+    down_us: int
+
+    def begin(self, world: World) -> None:
+        chairman = world.engine.by_id.get(world.coordinator.chairman)
+        if chairman is None or not chairman.alive:
+            return  # the chair is vacant
+        chairman.crash()
+        world.fault_over()
+
+        def restart() -> None:
+            world.restart(chairman)
+            world.fault_over()
+
+        world.engine.at(world.engine.now + self.down_us, restart)
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """A partition: ``hosts`` on one side, everybody else on the other."""
 
@@ -166,7 +187,7 @@ class Expire:
         world.fault_over()
 
 
-Fault: TypeAlias = Crash | Cut | Lossy | Slow | Outage | Expire
+Fault: TypeAlias = Crash | Dethrone | Cut | Lossy | Slow | Outage | Expire
 
 
 def kill_plan(

@@ -12,7 +12,7 @@ the line.  A file looks like this; every key is optional::
     leaf_min = 4
 
     [[fault]]
-    kind = "cut"          # crash, cut, lossy, slow, outage, expire
+    kind = "cut"          # crash, dethrone, cut, lossy, slow, outage, expire
     at_s = 30
     hosts = [0, 1, 2]
     lasts_s = 20
@@ -31,7 +31,7 @@ from typing import Any, Final, NoReturn
 
 from fabric.errors import ScenarioError
 from fabric.units import SECOND
-from sim.faults import Crash, Cut, Expire, Fault, Lossy, Outage, Slow
+from sim.faults import Crash, Cut, Dethrone, Expire, Fault, Lossy, Outage, Slow
 
 #: Beyond this a run would not end in a day nor fit into memory.
 MAX_HOSTS: Final = 1_000_000
@@ -150,6 +150,7 @@ def read_int(field: str, text: str) -> int:
 
 _KINDS: Final[dict[str, type[Any]]] = {
     "crash": Crash,
+    "dethrone": Dethrone,
     "cut": Cut,
     "lossy": Lossy,
     "slow": Slow,

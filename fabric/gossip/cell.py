@@ -225,9 +225,13 @@ class CellGossip(Table):
         self._send_ping(target, number, out)
 
     def on_probe_answer(self, sender: int, msg: ProbeAnswer, now: int, out: Sink) -> None:
-        if self.speaker(sender) is not None and msg.number == self.probe_number:
+        if self.speaker(sender) is None:
+            return
+        if msg.number == self.probe_number:
             self._probe_over()
             self.quiet_rounds = 0
+        else:
+            self.court.forget(msg.number)
 
     def on_suspect(self, sender: int, msg: Suspect, now: int, out: Sink) -> None:
         witness = self.speaker(sender)
@@ -351,6 +355,8 @@ class CellGossip(Table):
         if self.quiet_rounds > ISOLATED_ROUNDS or alone:
             self.quiet_rounds = 0
             self.hooks.isolated(self, now, out)
+        if self.probe_number:
+            self._outlasted(now, out)
         step = self.round % n  # n others: n steps after us
         target = self.members[self.order[(self.position + step) % n]]
         if needs_probe(target):
@@ -378,6 +384,21 @@ class CellGossip(Table):
         self._probe_over()
         self.health = min(self.health + 1, MAX_HEALTH)
         self.court.accuse(member, member.news.incarnation, self.key, now, out)
+
+    def _outlasted(self, now: int, out: Sink) -> None:
+        """A probe is still under way when the next round begins: it must come to its end.
+
+        Bad local health stretches a probe beyond a round.  Dropped, it would never accuse anybody,
+        and where most members are dead, health would never get better again.
+        """
+        deadline = self.probe_deadline
+        if not self.probe_relayed:
+            deadline = now + self.settings.indirect_timeout_us * (1 + self.health)
+            target = self.members.get(self.probe_key)
+            if target is not None:
+                self._ask_others(target, out)
+        self.court.wait_for(self.probe_number, self.probe_key, deadline)
+        self._probe_over()
 
     def _ask_others(self, target: Member, out: Sink) -> bool:
         helpers = [m for m in self.members.values() if m.alive and m is not target]

@@ -36,7 +36,8 @@ class Court:
     def __init__(self, cell: CellGossip) -> None:
         self.cell = cell
         self.cases: dict[int, Member] = {}
-        self.probes: dict[int, tuple[int, int]] = {}  # number -> (key, deadline)
+        #: number -> (key, deadline, whether only an open case makes its failure count)
+        self.probes: dict[int, tuple[int, int, bool]] = {}
         self.due = NEVER
 
     def open(self, member: Member, now: int, out: Sink) -> Suspicion:
@@ -51,7 +52,7 @@ class Court:
             number = self.cell.probe_now(member, out)
             settings = self.cell.settings
             wait = settings.ack_timeout_us * (1 + self.cell.health)
-            self.probes[number] = (member.key, now + wait)
+            self.probes[number] = (member.key, now + wait, True)
         self._reckon()
         return case
 
@@ -79,6 +80,16 @@ class Court:
         probe = self.probes.get(number)
         if probe is not None and probe[0] == key:
             del self.probes[number]
+            self._reckon()
+
+    def wait_for(self, number: int, key: int, deadline: int) -> None:
+        """Go on waiting for a probe of the rotation that outlasts its round."""
+        self.probes[number] = (key, deadline, False)
+        self._reckon()
+
+    def forget(self, number: int) -> None:
+        """Others reached whom our probe ``number`` did not."""
+        if self.probes.pop(number, None) is not None:
             self._reckon()
 
     def withdraw(self, member: Member) -> None:
@@ -109,11 +120,11 @@ class Court:
 
     def tick(self, now: int, out: Sink) -> None:
         """Testify where our probe stayed unanswered; convict where the case is complete."""
-        for number, (key, deadline) in list(self.probes.items()):
+        for number, (key, deadline, duty) in list(self.probes.items()):
             if deadline <= now:
                 del self.probes[number]
                 member = self.cell.members.get(key)
-                if member is not None and member.suspicion is not None:
+                if member is not None and (member.suspicion is not None or not duty):
                     incarnation = member.news.incarnation
                     self.accuse(member, incarnation, self.cell.key, now, out)
         for key, member in list(self.cases.items()):
@@ -151,7 +162,7 @@ class Court:
 
     def _reckon(self) -> None:
         due = NEVER
-        for _, deadline in self.probes.values():
+        for _, deadline, _ in self.probes.values():
             due = min(due, deadline)
         for member in self.cases.values():
             due = min(due, self._deadline(member))

@@ -220,10 +220,10 @@ class Cells:
                 self.lost(cell.key, now, out)
 
     def isolated(self, cell: CellGossip, now: int, out: Sink) -> None:
+        self.joiner.doubt(now, out)  # we may have been removed while nobody could reach us
         if cell.level > 0:
             self.introduce(cell.cell, out)
             return
-        self.joiner.doubt(now, out)
         record = self.paths.records.get(cell.cell)
         if record is not None:
             # they may hold an older record, in which we are no member, and so not hear us

@@ -12,6 +12,7 @@ if the record that says "you left" was lost on the way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from fabric.stream import mix
 from fabric.wire.tree import NO_ORDER, CellRecord, Owner, Path, Stamp, Topo
@@ -97,9 +98,18 @@ class PathStore:
 
     @property
     def placed(self) -> bool:
-        """Whether the record of our leaf (still) lists us."""
+        """Whether the record of our leaf (still) lists us, and that of each cell the one below.
+
+        A whole cell may be taken out of the tree while its members cannot be reached: then
+        nobody tells them so but the record of the cell above.
+        """
         record = self.records.get(self.leaf)
-        return record is not None and self.lists_us(record)
+        if record is None or not self.lists_us(record):
+            return False
+        for child, parent in pairwise(self.path):
+            if all([member.node_id != child for member in self.records[parent].members]):
+                return False
+        return True
 
     @property
     def complete(self) -> bool:

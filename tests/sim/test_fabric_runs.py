@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fabric.units import SECOND
-from sim.faults import Crash, Cut, Expire, Fault, Lossy, Outage
+from sim.faults import Crash, Cut, Dethrone, Expire, Fault, Lossy, Outage
 from sim.result import Result
 from sim.run import Run, run
 from sim.scenario import Scenario
@@ -32,6 +32,7 @@ def stormy(seed: int, **changes: object) -> Scenario:
         Lossy(22 * SECOND, 6 * SECOND, 50_000, 20_000),
         Outage(26 * SECOND, 5 * SECOND),
         Expire(33 * SECOND),
+        Dethrone(36 * SECOND, 8 * SECOND),
     )
     values: dict[str, object] = {
         "hosts": 20, "duration_s": 100, "seed": seed, "faults": faults, "place_rate": 5,
@@ -57,7 +58,7 @@ def test_faults_leave_nothing_broken(seed: int) -> None:
     result = run(stormy(seed))
     assert result.ok, explain(result)
     assert result.converged_s is not None
-    assert result.faults == 7
+    assert result.faults == 8
 
 
 def test_kills_all_along_and_calm_at_the_end() -> None:
