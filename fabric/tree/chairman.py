@@ -321,7 +321,9 @@ class Chairman:
                 continue
             if cell.level == 0:
                 self._count_gone([n for n in silent if self.plan.home.get(n) == cell_id], now)
-            sitting = sum(1 for s in cell.seats if s in living)
+            # seats that moved to another cell answer, and yet cannot serve this one any more
+            moved = self.plan.seats_gone(cell)
+            sitting = sum(1 for s in cell.seats if s in living and s not in moved)
             if sitting < len(cell.seats) // 2 + 1:
                 self.plan.new_electorate(cell, living)
             self._soon(now, out)
