@@ -48,7 +48,8 @@ AUDIT_EVERY_US: Final = 10 * SECOND
 GRACE_US: Final = 5 * SECOND
 #: A placement that is over is remembered so long: longer than any reservation of it can live.
 REMEMBER_US: Final = 180 * SECOND
-#: After the last fault everything must be right again within this.
+#: After the last fault, or the end of a freeze that it caused, everything must be right again
+#: within this. (While frozen, the chairman removes nobody: that is meant.)
 LIVENESS_US: Final = 60 * SECOND
 
 
@@ -206,7 +207,7 @@ class Checkers:
         world = self._world
         self.audit()
         self.convergence.look()
-        since_us = world.engine.now - world.last_fault_us
+        since_us = world.engine.now - world.calm_since_us
         if since_us < LIVENESS_US:
             return
         if self.convergence.converged_us is None:

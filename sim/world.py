@@ -15,6 +15,7 @@ from fabric.errors import ConfigError, ScenarioError
 from fabric.machine import Contact
 from fabric.peer.compose import Peer
 from fabric.settings import Settings
+from fabric.tree.chairman import ChairmanNotice
 from fabric.units import MS, SECOND
 from sim.coordinator import VirtualCoordinator
 from sim.engine import Engine, Node, Process
@@ -67,7 +68,8 @@ class SimWorld:
         self.coordinator = VirtualCoordinator(self.engine)
         self.engine.coordinator = self.coordinator
         self.engine.hypervisor = Hypervisors(self.engine)
-        self.engine.on_violation = self._node_violation
+        self.engine.on_violation = self.violation
+        self.engine.on_notice = self._noticed
         self.violations: list[Violation] = []
         #: All hosts by number, and the candidates.
         self.hosts: list[Node] = []
@@ -76,6 +78,8 @@ class SimWorld:
         #: Virtual time of the last fault that began or ended; the start counts as one.
         self.last_fault_us = 0
         self.placing_since_us = 0
+        #: Since when nothing holds the repair up: the last fault, or the end of a freeze.
+        self.calm_since_us = 0
         self.plan: list[Fault] = []
         self.faults_begun = 0
         self._build()
@@ -160,7 +164,7 @@ class SimWorld:
 
     def fault_over(self) -> None:
         """Note that something broke or came back now."""
-        self.last_fault_us = self.engine.now
+        self.last_fault_us = self.calm_since_us = self.engine.now
 
     def fault_begins(self) -> None:
         """Count a fault; what it breaks is broken from now on."""
@@ -177,8 +181,9 @@ class SimWorld:
         at_s = self.engine.now / SECOND
         self.violations.append(Violation(invariant, at_s, names, detail))
 
-    def _node_violation(self, invariant: str, nodes: Sequence[Node], detail: str) -> None:
-        self.violation(invariant, nodes, detail)
+    def _noticed(self, node: Node, notice: object) -> None:
+        if isinstance(notice, ChairmanNotice) and notice.what == "thawed":
+            self.calm_since_us = self.engine.now
 
 
 def peer_settings(scenario: Scenario) -> Settings:

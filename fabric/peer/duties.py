@@ -51,7 +51,10 @@ class Duties:
         for cell in paths.path:
             ownership = cells.leases.ownerships.get(cell)
             gossip = cells.gossip.get(cell)
-            if ownership is None or gossip is None:
+            if gossip is None:
+                return
+            if ownership is None:
+                self._watch_owner(gossip, now, out)
                 return
             if ownership.owns(now):
                 ownership.standbys = cells.leases.standbys(gossip)
@@ -80,6 +83,16 @@ class Duties:
             last = owner or Owner(cell, NO_ORDER, 0, cells.me)
             self._send_report(Report(last, (), (), True), cell, now, out)
             cells.joiner.doubt(now, out)  # it may have gone on without us
+
+    def _watch_owner(self, gossip: CellGossip, now: int, out: Sink) -> None:
+        """An observer elects nobody; but long without an owner it asks where it belongs."""
+        cell = gossip.cell
+        owner = self.cells.paths.owners.get(cell)
+        speaker = gossip.speaker(owner.contact.node_id) if owner is not None else None
+        if speaker is not None and speaker.news.state == ALIVE:
+            self.ownerless.pop(cell, None)
+        elif now - self.ownerless.setdefault(cell, now) >= self.cells.settings.ownerless_us:
+            self.cells.joiner.doubt(now, out)
 
     # --- summaries and reports -------------------------------------------------------------------
 

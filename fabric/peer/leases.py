@@ -147,6 +147,8 @@ class Leases:
         if ownership is None:
             return
         self._meet_holder(msg, out)
+        if msg.electorate > ownership.electorate:
+            self.cells.joiner.doubt(now, out)  # the cell's record went on without us
         was_owning = ownership.state == OWNING
         if ownership.on_deny(sender, msg, now, out):
             record = ownership.record

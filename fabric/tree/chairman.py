@@ -205,6 +205,7 @@ class Chairman:
         self.topo = topo
         self.state = PRESIDING
         out.notify(ChairmanNotice("elected", f"epoch {epoch.generation}.{epoch.lease}"))
+        self._remind(out)
         self._write(now, out, announce=True)
 
     def _decode(self, loaded: Loaded) -> tuple[Topo | None, list[CellRecord]]:
@@ -447,6 +448,18 @@ class Chairman:
                 self.versions.pop(path, None)
         self._spread(cells, moved, out)
         self._come_back(now, out)
+
+    def _remind(self, out: Sink) -> None:
+        """Tell the seats of every cell its record as it was read.
+
+        Our predecessor may have died between writing a record and telling anybody.
+        """
+        for cell in self.plan.cells.values():
+            news = Path(None, (self.plan.record(cell),), ())
+            for seat in cell.seats:
+                contact = self.plan.contacts.get(seat)
+                if contact is not None:
+                    out.send(contact, news)
 
     def _spread(self, cells: list[Cell], moved: list[int], out: Sink) -> None:
         """Tell those whom a write concerns first; gossip tells the others."""

@@ -107,7 +107,7 @@ class PathStore:
         if record is None or not self.lists_us(record):
             return False
         for child, parent in pairwise(self.path):
-            if all([member.node_id != child for member in self.records[parent].members]):
+            if all(member.node_id != child for member in self.records[parent].members):
                 return False
         return True
 
