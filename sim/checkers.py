@@ -9,6 +9,7 @@ invariant                meaning
 ``lost-reservation``     a confirmed reservation is not in the books of its host
 ``doubly-confirmed``     one key is confirmed on two hosts
 ``two-owners``           two peers own one cell under the same electorate and term
+``terms-overlap``        an older electorate elects under a term that a newer one's do not outrank
 ``order-fell``           a peer went back to an older record or owner of a cell
 ``tree-invalid``         the written topology is no tree of the hosts that it should hold
 ``not-converged``        long after the last fault the peers still do not agree with what is written
@@ -64,6 +65,8 @@ class Checkers:
         self._owners: dict[tuple[int, Order, int], int] = {}
         #: Node index -> what identifies the state last seen, and cell -> (order, owner) in it.
         self._seen: dict[int, tuple[tuple[int, int, int], dict[int, tuple[Any, ...]]]] = {}
+        #: Cell -> all (electorate, term) that were ever claimed.
+        self._terms: dict[int, list[tuple[Order, int]]] = {}
         self.takeovers = 0
 
     def start(self) -> None:
@@ -123,11 +126,24 @@ class Checkers:
         if known is None:
             self._owners[key] = owner
             self.takeovers += 1
+            self._compare_terms(node, cell, electorate, term)
         elif known != owner:
             by_id = self._world.engine.by_id
             nodes = [by_id[i] for i in (known, owner) if i in by_id]
             detail = f"cell {cell}, electorate {tuple(electorate)}, term {term}"
             self._world.violation("two-owners", nodes, detail)
+
+    def _compare_terms(self, node: Node, cell: int, electorate: Order, term: int) -> None:
+        """Whoever a newer electorate elects must outrank all that older ones still elect."""
+        claims = self._terms.setdefault(cell, [])
+        for other, other_term in claims:
+            if other != electorate and (other < electorate) != (other_term < term):
+                detail = (
+                    f"cell {cell}: term {term} of electorate {tuple(electorate)}, "
+                    f"term {other_term} of {tuple(other)}"
+                )
+                self._world.violation("terms-overlap", (node,), detail)
+        claims.append((electorate, term))
 
     # --- books ------------------------------------------------------------------------------------
 

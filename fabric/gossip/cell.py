@@ -385,6 +385,16 @@ class CellGossip(Table):
         self.health = min(self.health + 1, MAX_HEALTH)
         self.court.accuse(member, member.news.incarnation, self.key, now, out)
 
+    def _ask_others(self, target: Member, out: Sink) -> bool:
+        helpers = [m for m in self.members.values() if m.alive and m is not target]
+        if not helpers:
+            return False
+        start = self.stream.below(len(helpers))
+        for i in range(min(INDIRECT_PROBES, len(helpers))):
+            helper = helpers[(start + i) % len(helpers)]
+            out.send(helper.contact, ProbeFor(self.cell, self.probe_number, target.key))
+        return True
+
     def _outlasted(self, now: int, out: Sink) -> None:
         """A probe is still under way when the next round begins: it must come to its end.
 
@@ -399,16 +409,6 @@ class CellGossip(Table):
                 self._ask_others(target, out)
         self.court.wait_for(self.probe_number, self.probe_key, deadline)
         self._probe_over()
-
-    def _ask_others(self, target: Member, out: Sink) -> bool:
-        helpers = [m for m in self.members.values() if m.alive and m is not target]
-        if not helpers:
-            return False
-        start = self.stream.below(len(helpers))
-        for i in range(min(INDIRECT_PROBES, len(helpers))):
-            helper = helpers[(start + i) % len(helpers)]
-            out.send(helper.contact, ProbeFor(self.cell, self.probe_number, target.key))
-        return True
 
     def _probe_over(self) -> None:
         self.probe_number = 0

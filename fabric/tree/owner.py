@@ -162,9 +162,10 @@ class Ownership:
 
     def on_deny(self, sender: int, msg: LeaseDeny, now: int, out: Sink) -> bool:
         """Take a refusal. Returns true when the seat's record is older than ours (send it)."""
-        if msg.term > self.term:
-            self.term = msg.term
-            if self.state == OWNING and msg.electorate >= self.electorate:
+        if msg.term > self.term and msg.electorate >= self.electorate:
+            if msg.electorate == self.electorate:
+                self.term = msg.term  # a newer electorate's terms are not for the old one to reach
+            if self.state == OWNING:
                 self._lost()
                 return False
         if msg.number == self.number and self.state in (PRE, ASKING):
@@ -184,7 +185,8 @@ class Ownership:
     def superseded(self, owner: Owner) -> bool:
         """Somebody else announced a newer term. Returns true if that deposes us."""
         stamp = self.stamp
-        self.term = max(self.term, owner.term)
+        if owner.electorate == self.electorate:
+            self.term = max(self.term, owner.term)
         if self.state == OWNING and stamp is not None:
             if (owner.electorate, owner.term) > (stamp.electorate, stamp.term):
                 self._lost()

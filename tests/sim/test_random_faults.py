@@ -11,7 +11,8 @@ import json
 
 import pytest
 
-from sim.faults import Fault, random_plan
+from fabric.units import SECOND
+from sim.faults import Crash, Cut, Dethrone, Expire, Fault, Lossy, Outage, Slow
 from sim.run import run
 from sim.scenario import Scenario
 from sim.streams import Streams
@@ -22,6 +23,36 @@ SHAPES = (
     {},
     {"leaf_min": 4, "leaf_max": 8, "inner_min": 2, "inner_max": 5},
 )
+
+
+def random_plan(streams: Streams, hosts: int, from_s: int, until_s: int) -> tuple[Fault, ...]:
+    """Return a handful of faults of all kinds, for tests over many seeds."""
+    below = streams.stream("fuzz-plan").below
+    plan: list[Fault] = []
+    for _ in range(3 + below(14)):
+        at_us = (from_s + below(until_s - from_s)) * SECOND + below(SECOND)
+        kind = below(9)
+        if kind < 3:
+            host, down_us = below(hosts), (1 + below(30)) * SECOND
+            plan.append(Crash(at_us, host, down_us, wipe=below(5) == 0))
+        elif kind == 3:
+            size, first = 1 + below(max(hosts // 2, 1)), below(hosts)
+            side = tuple(sorted({(first + i) % hosts for i in range(size)}))
+            lasts_us = (1 + below(40)) * SECOND
+            plan.append(Cut(at_us, side, lasts_us, one_way=below(2) == 1))
+        elif kind == 4:
+            lasts_us = (1 + below(30)) * SECOND
+            plan.append(Lossy(at_us, lasts_us, below(200_000), below(100_000)))
+        elif kind == 5:
+            lasts_us = (1 + below(30)) * SECOND
+            plan.append(Slow(at_us, lasts_us, below(hosts), 2 + below(200)))
+        elif kind == 6:
+            plan.append(Outage(at_us, (1 + below(40)) * SECOND))
+        elif kind == 7:
+            plan.append(Expire(at_us))
+        else:
+            plan.append(Dethrone(at_us, (1 + below(30)) * SECOND))
+    return tuple(sorted(plan, key=lambda fault: fault.at_us))
 
 
 def scenario(seed: int) -> Scenario:
