@@ -126,6 +126,9 @@ class Sink(Protocol):
     def wake(self, at: int) -> None:
         """Deliver :class:`Woken` no later than ``at``. The earliest wish counts."""
 
+    def rest(self, until: int) -> None:
+        """Nothing is to be done before ``until``: like :meth:`wake`, in place of all wishes."""
+
     def persist(self, writes: Sequence[Write], token: int) -> None:
         """Make ``writes`` durable as one unit, then deliver :class:`Persisted`."""
 
@@ -175,6 +178,9 @@ class ListSink:
 
     def wake(self, at: int) -> None:
         self.outputs.append(Output("wake", (at,)))
+
+    def rest(self, until: int) -> None:
+        self.outputs.append(Output("rest", (until,)))
 
     def persist(self, writes: Sequence[Write], token: int) -> None:
         self.outputs.append(Output("persist", (tuple(writes), token)))

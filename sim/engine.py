@@ -13,7 +13,8 @@ How it works
 * **A node is its machine's sink**, so a send is one call.  Messages are shared by reference:
   machines treat them as immutable.
 * **Timers**: one deadline per node.  ``wake(at)`` puts an event in only when ``at`` is earlier
-  than what is armed; a superseded event is recognised by its tick when it comes up.
+  than what is armed, ``rest`` whenever it differs; a superseded event is recognised by its tick
+  when it comes up.
 * **Clocks** differ: each node sees virtual time plus its own offset.
 * Every delivered event and every output goes into the trace hash (``sim.trace``).
 
@@ -54,6 +55,7 @@ from sim.trace import (
     PERSIST,
     PROMISE,
     REPLY,
+    REST,
     SEND,
     WAKE,
     WINDOW,
@@ -167,12 +169,31 @@ class Node:
         engine = self.engine
         engine.words += (WAKE, at)
         if at < self.armed:
-            self.armed = at
-            tick = -((self.offset - at) // TICK_US)
-            if tick <= engine.tick:
-                tick = engine.tick + 1
-            self.armed_tick = tick
-            engine.put(tick, (self, self.generation, WOKEN, None))
+            self._arm(at)
+
+    def rest(self, until: int) -> None:
+        engine = self.engine
+        engine.words += (REST, until)
+        if until != self.armed:
+            self._arm(until)
+
+    def _arm(self, at: int) -> None:
+        self.armed = at
+        if at >= NEVER:
+            self.armed_tick = -1
+            return
+        engine = self.engine
+        tick = -((self.offset - at) // TICK_US)
+        if tick <= engine.tick:
+            tick = engine.tick + 1
+        self.armed_tick = tick
+        entry = (self, self.generation, WOKEN, None)
+        bucket = engine.buckets.get(tick)
+        if bucket is None:
+            engine.buckets[tick] = [entry]
+            heapq.heappush(engine.ticks, tick)
+        else:
+            bucket.append(entry)
 
     def persist(self, writes: Sequence[Write], token: int) -> None:
         self.engine.words += (PERSIST, token, _hash_writes(writes))

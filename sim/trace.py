@@ -35,9 +35,10 @@ from fabric.wire.hints import field_hints
 WINDOW: Final = 16_384
 
 #: Kinds of records; with the node's index they make one word (``index << 4 | kind``).
-DELIVER, WOKEN_KIND, EVENT, SEND, WAKE, PERSIST, PROMISE, COORDINATE, DRIVE, REPLY, NOTIFY, LIFE = (
-    range(12)
-)
+(
+    DELIVER, WOKEN_KIND, EVENT, SEND, WAKE, REST, PERSIST, PROMISE,
+    COORDINATE, DRIVE, REPLY, NOTIFY, LIFE,
+) = range(13)  # fmt: skip
 
 #: A fingerprint function takes the message and the sender's id.
 Fingerprint = Callable[[Any, int], int]

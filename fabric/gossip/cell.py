@@ -198,8 +198,7 @@ class CellGossip(Table):
             if msg.key != self.probe_key:
                 return
             self._probe_over()
-            due = self.next_round  # no wish: what is armed already comes earlier
-            self.due = due if due < self.court.due else self.court.due
+            self._reckon()
             if self.health:
                 self.health -= 1
         elif msg.number in self.relays:
@@ -328,7 +327,7 @@ class CellGossip(Table):
     # --- time ------------------------------------------------------------------------------------
 
     def tick(self, now: int, out: Sink) -> None:
-        """Do what is due at ``now``."""
+        """Do what is due at ``now``; :attr:`due` says when to come again."""
         if now - self.due > self.settings.ack_timeout_us:
             self._stalled(now)
         if now >= self.probe_deadline:
@@ -337,7 +336,7 @@ class CellGossip(Table):
             self.court.tick(now, out)
         if now >= self.next_round:
             self._round(now, out)
-        self._schedule(out)
+        self._reckon()
 
     def _stalled(self, now: int) -> None:
         """We were not running (paused, overloaded): what is unanswered proves nothing."""
@@ -433,13 +432,16 @@ class CellGossip(Table):
         return self.number
 
     def _schedule(self, out: Sink) -> None:
+        self._reckon()
+        out.wake(self.due)
+
+    def _reckon(self) -> None:
         due = self.next_round
         if self.probe_deadline < due:
             due = self.probe_deadline
         if self.court.due < due:
             due = self.court.due
         self.due = due
-        out.wake(due)
 
 
 __all__ = ["CellGossip", "Hooks", "Suspicion"]

@@ -50,8 +50,8 @@ class Cells:
     """Everything a peer runs because of its place in the tree. Implements ``gossip.cell.Hooks``."""
 
     __slots__ = (
-        "boot_id", "compared_at", "due", "duties", "gossip", "joiner", "leaf_gossip", "leases",
-        "leaving", "me", "paths", "role", "settings", "stream",
+        "boot_id", "compared_at", "due", "duties", "gossip", "inner", "joiner", "leaf_gossip",
+        "leases", "leaving", "me", "paths", "role", "settings", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +78,7 @@ class Cells:
         self.duties = Duties(self)
         self.leaving = False
         self.leaf_gossip: CellGossip | None = None
+        self.inner: tuple[CellGossip, ...] = ()  # all but ``leaf_gossip``: owners have some
         self.due = NEVER  # of everything but ``leaf_gossip``, which knows its own
 
     # --- topology in, topology on ----------------------------------------------------------------
@@ -139,6 +140,7 @@ class Cells:
             del self.gossip[cell]
             self.leases.ownerships.pop(cell, None)
         self.leaf_gossip = leaf = self.gossip[path[0]]
+        self.inner = tuple([gossip for gossip in self.gossip.values() if gossip is not leaf])
         self.leases.take_seats(now)
         self._refresh_digests()
         if self.duties.due == NEVER:
@@ -147,7 +149,8 @@ class Cells:
             out.notify(PlaceNotice(path))
         if not paths.placed and not self.leaving:
             self.joiner.doubt(now, out)
-        self.reckon(out)
+        self.reckon()
+        out.wake(self.due)
 
     def _take_part(
         self, record: CellRecord, key: int, incarnation: int, now: int, out: Sink
@@ -268,33 +271,25 @@ class Cells:
     # --- duties, once a second -------------------------------------------------------------------
 
     def tick(self, now: int, out: Sink) -> None:
-        """Do what is due in any of the cells."""
-        leaf = self.leaf_gossip
-        if leaf is not None and leaf.due <= now:
-            leaf.tick(now, out)
-        if self.due <= now:
-            self._tick_others(now, out)
-        else:
-            out.wake(self.due)
-
-    def _tick_others(self, now: int, out: Sink) -> None:
-        for gossip in tuple(self.gossip.values()):
-            if gossip.level > 0 and gossip.due <= now:
+        """Do what is due in any of the cells, the leaf's gossip aside."""
+        for gossip in self.inner:
+            if gossip.due <= now:
                 gossip.tick(now, out)
         if self.leases.due <= now:
             self.leases.tick(now, out)
         if self.duties.due <= now:
             self.duties.tick(now, out)
-        self.reckon(out)
+        self.reckon()
 
-    def reckon(self, out: Sink) -> None:
+    def reckon(self) -> None:
         """Find when the next thing is due, the leaf's gossip aside."""
-        due = min(self.duties.due, self.leases.due)
-        for gossip in self.gossip.values():
-            if gossip.due < due and gossip.level > 0:
+        due = self.duties.due
+        if self.leases.due < due:
+            due = self.leases.due
+        for gossip in self.inner:
+            if gossip.due < due:
                 due = gossip.due
         self.due = due
-        out.wake(due)
 
     # --- leaving ---------------------------------------------------------------------------------
 

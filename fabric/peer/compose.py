@@ -85,6 +85,12 @@ STORE_PATH_US: Final = 2 * SECOND
 class Peer:
     """One peer of the fabric, without I/O."""
 
+    __slots__ = (
+        "books", "boot_id", "candidate", "cells", "chairman", "create", "joiner", "me",
+        "path_dirty", "path_stored_at", "paths", "router", "router_due", "settings", "stored",
+        "tables",
+    )  # fmt: skip
+
     def __init__(
         self,
         settings: Settings,
@@ -154,10 +160,15 @@ class Peer:
         """Take one event: the machine's only entry point."""
         cls = event.__class__
         if cls is Received:
-            message = event.message  # type: ignore[union-attr]
-            handler = _HANDLERS.get(message.__class__)
-            if handler is not None:
-                handler(self, event.sender, message, now, out)  # type: ignore[union-attr]
+            assert isinstance(event, Received)
+            message = event.message
+            kind = message.__class__
+            if kind is Ping or kind is Ack:
+                self._probed(event.sender, message, now, out)
+            else:
+                handler = _HANDLERS.get(kind)
+                if handler is not None:
+                    handler(self, event.sender, message, now, out)
         elif cls is Woken:
             self._tick(now, out)
         elif cls is LocalCall:
@@ -172,45 +183,64 @@ class Peer:
         else:
             assert isinstance(event, Persisted)
 
+    def _probed(self, sender: int, message: Any, now: int, out: Sink) -> None:
+        """Take a ping or an ack: most of what arrives, and nearly always of the leaf cell."""
+        gossip = self.cells.leaf_gossip
+        if gossip is None or gossip.cell != message.cell:
+            gossip = self.cells.gossip.get(message.cell)
+            if gossip is None:
+                return
+        if message.__class__ is Ping:
+            gossip.on_ping(sender, message, now, out)
+            return
+        due = gossip.due
+        gossip.on_ack(sender, message, now, out)
+        if gossip.due > due:
+            self._rest(out)
+
     def _tick(self, now: int, out: Sink) -> None:
         cells = self.cells
-        leaf, due = cells.leaf_gossip, cells.due
-        if leaf is not None and leaf.due < due:
-            due = leaf.due
-        if due <= now:
+        leaf = cells.leaf_gossip
+        if leaf is not None and leaf.due <= now:
+            leaf.tick(now, out)
+        if cells.due <= now:
             cells.tick(now, out)
-        else:
-            out.wake(due)  # the probe that we were to look after was answered
-        joiner = self.joiner
-        if joiner.due != NEVER:
+        if self.joiner.due <= now:
             self._tick_joiner(now, out)
-        if self.chairman is not None:
-            if self.chairman.due <= now:
-                self.chairman.tick(now, out)
-            else:
-                out.wake(self.chairman.due)
+        if self.chairman is not None and self.chairman.due <= now:
+            self.chairman.tick(now, out)
         if self.router_due <= now:
             self.tables.now = now
             self.router.tick(now, out)
             self._after_placement(out)
-        elif self.router_due != NEVER:
-            out.wake(self.router_due)
         if self.path_dirty:
             self._store_path(now, out)
+        self._rest(out)
+
+    def _rest(self, out: Sink) -> None:
+        """Be woken when something is due, and not before: a probe that was answered, say."""
+        cells = self.cells
+        due = cells.due
+        leaf = cells.leaf_gossip
+        if leaf is not None and leaf.due < due:
+            due = leaf.due
+        if self.joiner.due < due:
+            due = self.joiner.due
+        if self.router_due < due:
+            due = self.router_due
+        if self.chairman is not None and self.chairman.due < due:
+            due = self.chairman.due
+        if self.path_dirty and self.path_stored_at + STORE_PATH_US < due:
+            due = self.path_stored_at + STORE_PATH_US
+        out.rest(due)
 
     def _tick_joiner(self, now: int, out: Sink) -> None:
-        joiner = self.joiner
-        if joiner.due > now:
-            out.wake(joiner.due)
-            return
-        joiner.tick(now, out)
+        self.joiner.tick(now, out)
         if self.chairman is not None and self.chairman.presides(now):
-            self.chairman.on_join(joiner.join, now, out)
+            self.chairman.on_join(self.joiner.join, now, out)
 
     def _store_path(self, now: int, out: Sink) -> None:
-        at = self.path_stored_at + STORE_PATH_US
-        if now < at:
-            out.wake(at)
+        if now < self.path_stored_at + STORE_PATH_US:
             return
         self.path_dirty = False
         self.path_stored_at = now
@@ -354,15 +384,14 @@ def _in_leases(method: str) -> Handler:
 
     def handler(peer: Peer, sender: int, msg: Any, now: int, out: Sink) -> None:
         function(peer.cells.leases, sender, msg, now, out)
-        peer.cells.reckon(out)
+        peer.cells.reckon()
+        peer._rest(out)
 
     return handler
 
 
-#: Who takes which message.
+#: Who takes which message; :meth:`Peer._probed` the others.
 _HANDLERS: Final[dict[type[Any], Handler]] = {
-    Ping: _in_cell("on_ping"),
-    Ack: _in_cell("on_ack"),
     ProbeFor: _in_cell("on_probe_for"),
     ProbeAnswer: _in_cell("on_probe_answer"),
     Suspect: _in_cell("on_suspect"),

@@ -225,8 +225,9 @@ class Runtime:
     def _fire(self) -> None:
         self._timer = None
         self._armed = NEVER
-        if self.clock() < self._wish:  # the loop rounds its clock
-            self._arm()
+        if self.clock() < self._wish:  # the loop rounds its clock, and machines rest
+            if self._wish < NEVER:
+                self._arm()
             return
         self._wish = NEVER
         self.handle(WOKEN)
@@ -243,6 +244,9 @@ class Runtime:
     def wake(self, at: int) -> None:
         if at < self._wish:
             self._wish = at
+
+    def rest(self, until: int) -> None:
+        self._wish = until  # a timer that is armed for earlier arms itself anew
 
     def persist(self, writes: Sequence[Write], token: int) -> None:
         def done(error: StorageError | None) -> None:

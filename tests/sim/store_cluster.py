@@ -208,6 +208,9 @@ class Node:
             life = self.life
             self.world.at(at, lambda: self._woken(at, life))
 
+    def rest(self, until: int) -> None:
+        raise AssertionError("shards only wish to be woken")
+
     def _woken(self, at: int, life: int) -> None:
         if self.up and life == self.life and self.wake_at == at:
             self.wake_at = NEVER

@@ -153,6 +153,9 @@ class HostedShard:
         delay_s = max(0, at - self._node.now()) / 1_000_000
         self._timer = self._loop.call_later(delay_s, self._wake)
 
+    def rest(self, until: int) -> None:
+        self.wake(until)
+
     def _wake(self) -> None:
         self._timer = None
         self.handle(WOKEN)
