@@ -350,7 +350,7 @@ class CellGossip(Table):
         if n == 0:
             return
         self.quiet_rounds += 1
-        alone = self.round % ISOLATED_ROUNDS == 0 and 2 * self.living() < n
+        alone = self.round % ISOLATED_ROUNDS == 0 and 2 * self.living < n
         if self.quiet_rounds > ISOLATED_ROUNDS or alone:
             self.quiet_rounds = 0
             self.hooks.isolated(self, now, out)

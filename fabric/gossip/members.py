@@ -113,6 +113,11 @@ def same_status(a: News, b: News) -> bool:
     return a.incarnation == b.incarnation and a.state == b.state and a.contact == b.contact
 
 
+def lives(news: News) -> bool:
+    """Whether somebody speaks for the member, who is under no suspicion."""
+    return news.state == ALIVE and news.contact.node_id != 0
+
+
 def needs_probe(member: Member) -> bool:
     """Whether the rotation visits this member: also the dead, so that their return is seen."""
     return member.news.contact.node_id != 0
@@ -125,6 +130,7 @@ __all__ = [
     "REFUTATION_BITS",
     "Member",
     "Suspicion",
+    "lives",
     "merge_news",
     "needs_probe",
     "unheard",

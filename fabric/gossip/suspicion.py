@@ -62,10 +62,8 @@ class Court:
         if news.state >= DEAD or incarnation < news.incarnation:
             return
         if news.state == ALIVE or incarnation > news.incarnation:
-            suspect = News(
-                news.key, incarnation, SUSPECT, news.contact, news.seq, news.summary
-            )
-            self.cell.renew(member, suspect)
+            word = News(news.key, incarnation, SUSPECT, news.contact, news.seq, news.summary)
+            self.cell.renew(member, word)
         case = self.open(member, now, out)
         new = case.testify(witness)
         if new and witness == self.cell.key:
@@ -153,7 +151,7 @@ class Court:
         if case is None:
             return NEVER
         cell = self.cell
-        others = cell.living() + 1  # ourselves; the suspect is not counted by living()
+        others = cell.living + 1  # ourselves; the suspect is not counted as living
         needed = min(WITNESSES, others)
         if len(case.witnesses) < needed:
             return NEVER

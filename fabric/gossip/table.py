@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fabric.gossip.members import Member, unheard
+from fabric.gossip.members import Member, lives, same_status, unheard
 from fabric.limits import MAX_NEWS
 from fabric.machine import Contact
 from fabric.stream import mix
@@ -20,8 +20,8 @@ class Table:
     """Rows of the other members, and our own. The base of ``CellGossip``, its only writer."""
 
     __slots__ = (
-        "_digested", "_undigested", "budget", "cell", "fresh", "key", "level", "listed", "me",
-        "members", "myself", "news", "order", "position", "ranking", "statuses", "version",
+        "_digested", "_undigested", "budget", "cell", "fresh", "key", "level", "listed", "living",
+        "me", "members", "myself", "news", "order", "position", "ranking", "statuses", "version",
     )  # fmt: skip
 
     def __init__(self, cell: int, level: int, key: int, me: Contact, incarnation: int) -> None:
@@ -34,6 +34,7 @@ class Table:
         self.order: list[int] = []  # their keys, sorted
         self.position = 0  # where our key would stand in ``order``
         self.ranking: list[Member] = []  # who should follow an owner, the first first; no observers
+        self.living = 0  # how many others are alive and not under suspicion
         self.version = 0  # counts changes of rows
         self.statuses = 0  # counts those of a status, a speaker or the membership
         self.news = News(key, incarnation, ALIVE, me, 0, None)  # our own
@@ -61,6 +62,7 @@ class Table:
                 rows[key] = row
         self.order = sorted(rows)
         self.members = {key: rows[key] for key in self.order}
+        self.living = sum([lives(row.news) for row in rows.values()])
         self.position = sum([key < self.key for key in self.order])
         ranks = sorted([(mix(self.cell, key), key) for key in self.order if not rows[key].observer])
         self.ranking = [rows[key] for _, key in ranks]
@@ -83,12 +85,9 @@ class Table:
             self._undigested.append(member)
         self.freshen(member)
         self.version += 1
-        if (
-            news.state != old.state
-            or news.incarnation != old.incarnation
-            or news.contact != old.contact
-        ):
+        if not same_status(old, news):
             self.statuses += 1
+            self.living += lives(news) - lives(old)
 
     def freshen(self, member: Member) -> None:
         """Have the news of a row go out once more (as often as news do)."""
@@ -139,12 +138,3 @@ class Table:
             if member.news.contact.node_id == node_id:
                 return member
         return None
-
-    def living(self) -> int:
-        """How many others are alive and not under suspicion."""
-        return sum(
-            [
-                m.news.state == ALIVE and m.news.contact.node_id != 0
-                for m in self.members.values()
-            ]
-        )

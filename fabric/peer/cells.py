@@ -140,6 +140,7 @@ class Cells:
             del self.gossip[cell]
             self.leases.ownerships.pop(cell, None)
         self.leaf_gossip = leaf = self.gossip[path[0]]
+        self.duties.calm = -1
         self.inner = tuple([gossip for gossip in self.gossip.values() if gossip is not leaf])
         self.leases.take_seats(now)
         self._refresh_digests()

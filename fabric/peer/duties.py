@@ -28,7 +28,10 @@ REPORT_US = 2 * SECOND
 class Duties:
     """The recurring work of one peer in its cells."""
 
-    __slots__ = ("cells", "due", "host_summary", "ownerless", "reported_at", "silent", "told")
+    __slots__ = (
+        "calm", "cells", "due", "host_summary", "ownerless", "reported_at", "silent", "summed",
+        "told",
+    )  # fmt: skip
 
     def __init__(self, cells: Cells) -> None:
         self.cells = cells
@@ -37,12 +40,23 @@ class Duties:
         self.silent: dict[int, int] = {}  # child cell -> since when nobody speaks for it
         self.reported_at: dict[int, int] = {}
         self.told: dict[int, Summary] = {}  # owned cell -> summary that the parent was told
+        self.summed: dict[int, tuple[CellGossip, int]] = {}  # and the table it was made of
+        # where all was well with the leaf and its owner, and we own nothing: the leaf's count of
+        # changed statuses then.  Nothing is to be done until it, or our path, changes.
+        self.calm = -1
         self.due = NEVER
 
     def tick(self, now: int, out: Sink) -> None:
         """One round of duties."""
-        self.due = now + self.cells.settings.summary_us
-        out.wake(self.due)
+        cells = self.cells
+        self.due = now + cells.settings.summary_us
+        gossip = cells.leaf_gossip
+        if gossip is not None and gossip.statuses == self.calm:
+            return
+        self._look(now, out)
+
+    def _look(self, now: int, out: Sink) -> None:
+        """Do what an owner does; mind that there is one."""
         cells = self.cells
         paths = cells.paths
         leaf = paths.leaf
@@ -63,10 +77,15 @@ class Duties:
                     self.report(gossip, now, out)
                 self.ownerless.pop(cell, None)
             elif not cells.leaving:
-                self._mind_owner(ownership, gossip, now, out)
+                well = self._mind_owner(ownership, gossip, now, out)
+                if well and gossip is cells.leaf_gossip and paths.complete:
+                    self.calm = gossip.statuses
 
-    def _mind_owner(self, ownership: Ownership, gossip: CellGossip, now: int, out: Sink) -> None:
-        """Stand for election where no owner lives; tell the chairman where that goes on."""
+    def _mind_owner(self, ownership: Ownership, gossip: CellGossip, now: int, out: Sink) -> bool:
+        """Stand for election where no owner lives; tell the chairman where that goes on.
+
+        Returns whether another member owns the cell and lives.
+        """
         cell = gossip.cell
         cells = self.cells
         owner = cells.paths.owners.get(cell)
@@ -74,7 +93,7 @@ class Duties:
             speaker = gossip.speaker(owner.contact.node_id)
             if speaker is not None and speaker.news.state == ALIVE:
                 self.ownerless.pop(cell, None)
-                return
+                return True
             if speaker is None and gossip.level > 0:
                 cells.introduce(cell, out)  # we may know too little yet
         since = self.ownerless.setdefault(cell, now)
@@ -83,6 +102,7 @@ class Duties:
             last = owner or Owner(cell, NO_ORDER, 0, cells.me)
             self._send_report(Report(last, (), (), True), cell, now, out)
             cells.joiner.doubt(now, out)  # it may have gone on without us
+        return False
 
     def _watch_owner(self, gossip: CellGossip, now: int, out: Sink) -> None:
         """An observer elects nobody; but long without an owner it asks where it belongs."""
@@ -136,8 +156,12 @@ class Duties:
         parent = self.cells.gossip.get(self.cells.paths.records[gossip.cell].parent)
         if parent is None:
             return
-        summary = self.cell_summary(gossip)
         told = self.told.get(gossip.cell)
+        table, version = self.summed.get(gossip.cell, (None, 0))
+        if told is not None and table is gossip and version == gossip.version:
+            return  # nothing changed since
+        self.summed[gossip.cell] = (gossip, gossip.version)
+        summary = self.cell_summary(gossip)
         if told is None or significant_change(told, summary):
             self.told[gossip.cell] = summary
             parent.set_summary(summary)
@@ -149,7 +173,9 @@ class Duties:
         if stamp is None:
             return
         if gossip.level == 0:
-            gone = tuple([m.key for m in gossip.members.values() if m.news.state >= DEAD])
+            gone: tuple[int, ...] = ()
+            if gossip.living < len(gossip.members):
+                gone = tuple([m.key for m in gossip.members.values() if m.news.state >= DEAD])
             silent: tuple[int, ...] = ()
         else:
             gone = ()

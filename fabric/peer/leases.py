@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fabric.gossip.cell import CellGossip
+from fabric.gossip.members import lives
 from fabric.machine import NEVER, Contact, Sink
 from fabric.stream import mix
 from fabric.tree.owner import IDLE, OWNING, Ownership
@@ -98,22 +99,23 @@ class Leases:
         owner = self.cells.paths.owners.get(cell)
         last = owner.contact.node_id if owner is not None else 0
         before = 0
-        for member in gossip.members.values():
+        for member in gossip.ranking:
+            if mix(cell, member.key) >= ours:
+                break
             news = member.news
-            if member.observer or news.state != ALIVE or news.contact.node_id in (0, last):
-                continue
-            if mix(cell, member.key) < ours:
+            if news.state == ALIVE and news.contact.node_id not in (0, last):
                 before += 1
         return min(before, MAX_RANK)
 
     def standbys(self, gossip: CellGossip) -> tuple[Contact, ...]:
         """Return the members that should follow us, the first first."""
-        ranked = sorted(
-            (mix(gossip.cell, m.key), m.key)
-            for m in gossip.members.values()
-            if not m.observer and m.news.state == ALIVE and m.news.contact.node_id
-        )
-        return tuple([gossip.members[key].news.contact for _, key in ranked[:STANDBYS]])
+        found: list[Contact] = []
+        for member in gossip.ranking:
+            if lives(member.news):
+                found.append(member.news.contact)
+                if len(found) == STANDBYS:
+                    break
+        return tuple(found)
 
     # --- messages ---------------------------------------------------------------------------------
 
