@@ -74,6 +74,7 @@ from fabric.wire.tree import (
     Path,
     PathStamps,
     Report,
+    TopoAsk,
     Vacant,
 )
 
@@ -149,6 +150,7 @@ class Peer:
             self._after_placement(out)
         if self.candidate:
             self.chairman = Chairman(self.me, self.settings, self.create, now)
+            self._witness(now, out)
         self.stored = {}
         self.cells.settle(now, out)
         self.joiner.due = now
@@ -258,10 +260,20 @@ class Peer:
         if self.cells.adopt(sender, msg, now, out) and not self.path_dirty:
             self.path_dirty = True
             out.wake(max(now, self.path_stored_at + STORE_PATH_US))
+        self._witness(now, out)
         topo = self.paths.topo
         told_by_chairman = topo is not None and topo.chairman.node_id == sender
         if msg.records and told_by_chairman and self.paths.placed:
             self.joiner.settled()
+
+    def _witness(self, now: int, out: Sink) -> None:
+        """Let our chairman know what the fabric knows: its coordinator must not know less."""
+        if self.chairman is not None and self.paths.topo is not None:
+            self.chairman.witness(self.paths.topo.order, now, out)
+
+    def _on_topo_ask(self, sender: int, msg: TopoAsk, now: int, out: Sink) -> None:
+        if sender == msg.asker.node_id and self.paths.topo is not None:
+            out.send(msg.asker, Path(self.paths.topo, (), ()))
 
     def _on_join(self, sender: int, msg: Join, now: int, out: Sink) -> None:
         if self.chairman is not None and self.chairman.presides(now):
@@ -408,6 +420,7 @@ _HANDLERS: Final[dict[type[Any], Handler]] = {
     JoinRefused: Peer._on_join_refused,
     Leave: Peer._on_leave,
     Report: Peer._on_report,
+    TopoAsk: Peer._on_topo_ask,
     NotMember: Peer._on_not_member,
     Inquest: Peer._on_inquest,
     Here: Peer._on_here,

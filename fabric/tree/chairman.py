@@ -14,6 +14,10 @@ Theory of operation
 * A new chairman rewrites nothing that is right: only ``topo``, to say who it is.
 * The first bootstrap is an explicit act of creation.  A chairman that finds no topology and was not
   told to create one writes nothing and says so.
+* A coordinator that knows less than the peers was emptied, or restored from an old copy.  Then the
+  chairman is HALTED: it writes nothing, alarms, and reads again every second.  What the peers know
+  it hears from its own peer (:meth:`Chairman.witness`), from the reports of owners and, where its
+  own peer is behind what it read (it just started), by asking the root's seats first.
 * *Freeze*: when more than max(3, 10 %) of the hosts go within ten seconds, removals and merges
   stop: that looks like our own network, not like so many deaths.
 """
@@ -43,6 +47,7 @@ from fabric.tree.planner import Cell, Plan
 from fabric.units import SECOND
 from fabric.wire.codec import decode_record, encode_record
 from fabric.wire.tree import (
+    NO_ORDER,
     OBSERVER,
     CellRecord,
     Here,
@@ -55,13 +60,20 @@ from fabric.wire.tree import (
     Path,
     Report,
     Topo,
+    TopoAsk,
 )
 
 FOLLOWING: Final = 0
 LOADING: Final = 1
 PRESIDING: Final = 2
-#: The coordinator holds no topology, or one that we cannot read: alarmed, writing nothing.
+#: The coordinator holds no topology, or one older than the peers', or one that we cannot read:
+#: alarmed, writing nothing.
 HALTED: Final = 3
+#: How long a halted chairman waits before it reads again: the operator may have mended it, or what
+#: was read was only stale.
+HALTED_READ_US: Final = 1 * SECOND
+#: How long a chairman that knows less than the coordinator waits for those who may know more.
+WITNESS_US: Final = SECOND // 2
 
 #: Joins taken into one transaction: about a hundred cell records, well below 1 MB.
 MAX_JOINS_PER_BATCH: Final = 2000
@@ -111,6 +123,9 @@ class Chairman:
         self.token = 0
         self.write_token = 0
         self.next_batch = NEVER
+        self.seen = NO_ORDER  # the newest topology that anybody is known to hold
+        self.heard: Epoch | None = None  # our epoch under which we asked what others hold
+        self.halted_for = ""
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -125,7 +140,10 @@ class Chairman:
             self._judge(now, out)
         if now >= self.next_batch:
             self.next_batch = NEVER
-            self._write(now, out)
+            if self.state in (HALTED, LOADING) and not self.write_token:
+                self._load(out)
+            else:
+                self._write(now, out)
         out.wake(self.due)
 
     def next_token(self) -> int:
@@ -157,6 +175,7 @@ class Chairman:
 
     def _load(self, out: Sink) -> None:
         self.state = LOADING
+        self.next_batch = NEVER
         self.writing = None
         self.write_token = self.next_token()
         out.coordinate(Load(), self.write_token)
@@ -193,17 +212,28 @@ class Chairman:
         try:
             topo, records = self._decode(loaded)
         except BadFrame as error:
-            self._halt(f"the topology cannot be read: {error.message}", out)
+            self._halt(f"the topology cannot be read: {error.message}", now, out)
             return
         if topo is None and not self.create:
-            self._halt("the coordinator holds no topology, and this peer may not make one", out)
+            why = "the coordinator holds no topology, and this peer may not make one"
+            self._halt(why, now, out)
+            return
+        held = NO_ORDER if topo is None else topo.order
+        if self.seen > held:
+            why = f"peers hold topology {tuple(self.seen)}, the coordinator only {tuple(held)}"
+            self._halt(why, now, out)
             return
         self.version = max([topo.order.version if topo else 0, *[r.order.version for r in records]])
         if topo is not None:
             self.plan.load(records, topo.root, topo.next_cell)
             epoch = Epoch(max(topo.order.generation, epoch.generation), epoch.lease)
         self.topo = topo
+        if self.seen < held and self.heard != self.lease.epoch:
+            self.heard = self.lease.epoch
+            self._ask_witnesses(now, out)
+            return
         self.state = PRESIDING
+        self.halted_for = ""
         out.notify(ChairmanNotice("elected", f"epoch {epoch.generation}.{epoch.lease}"))
         self._remind(out)
         self._write(now, out, announce=True)
@@ -218,9 +248,34 @@ class Chairman:
                 records.append(decode_record(CellRecord, record.value))
         return topo, records
 
-    def _halt(self, why: str, out: Sink) -> None:
+    def _halt(self, why: str, now: int, out: Sink) -> None:
         self.state = HALTED
-        out.notify(ChairmanNotice("halted", why))
+        self.next_batch = now + HALTED_READ_US
+        if why != self.halted_for:
+            self.halted_for = why
+            out.notify(ChairmanNotice("halted", why))
+
+    # --- is the coordinator the newest? ----------------------------------------------------------
+
+    def witness(self, order: Order, now: int, out: Sink) -> None:
+        """Somebody holds a topology, or a cell, of ``order``: the coordinator held it once."""
+        if order <= self.seen:
+            return
+        self.seen = order
+        if self.state == PRESIDING and not self.write_token:
+            self._doubt_what_was_read(out)
+
+    def _doubt_what_was_read(self, out: Sink) -> None:
+        if self.topo is not None and self.seen > self.topo.order:
+            self._load(out)  # it is as new, and we are chairman no more, or it lost something
+
+    def _ask_witnesses(self, now: int, out: Sink) -> None:
+        """Our own peer is behind what we read: others may be ahead of it. Then read again."""
+        self.next_batch = now + WITNESS_US
+        root = self.plan.cells.get(self.plan.root)
+        for node_id in root.seats if root is not None else ():
+            if node_id != self.me.node_id:
+                out.send(self.plan.contacts[node_id], TopoAsk(self.me))
 
     # --- what others want ------------------------------------------------------------------------
 
@@ -254,6 +309,7 @@ class Chairman:
             self._soon(now, out)
 
     def on_report(self, sender: int, msg: Report, now: int, out: Sink) -> None:
+        self.witness(msg.owner.electorate, now, out)
         if not self.presides(now):
             return
         cell = self.plan.cells.get(msg.owner.cell)
@@ -448,6 +504,7 @@ class Chairman:
                 self.versions.pop(path, None)
         self._spread(cells, moved, out)
         self._come_back(now, out)
+        self._doubt_what_was_read(out)
 
     def _remind(self, out: Sink) -> None:
         """Tell the seats of every cell its record as it was read.

@@ -95,6 +95,13 @@ class Path:
 
 
 @dataclass(slots=True)
+class TopoAsk:
+    """A new chairman, before it writes: what is the newest topology you know? (Answer: Path.)"""
+
+    asker: Contact
+
+
+@dataclass(slots=True)
 class NotMember:
     """The chairman to an owner that reports of a cell it is not in (any more): ask to be let in."""
 
@@ -226,6 +233,7 @@ register(25, Leave)
 register(26, Report)
 register(27, Inquest)
 register(28, Here)
+register(29, TopoAsk)
 register(30, LeaseAsk)
 register(31, LeaseGrant)
 register(32, LeaseDeny)

@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from fabric.coordination.interface import CoordinatorRequest
-from fabric.coordination.rules import carry_out, create
+from fabric.coordination.rules import carry_out, create, end_chair
 from fabric.machine import Contact, ListSink
 from fabric.settings import Settings
 from fabric.tree.chairman import HALTED, Chairman, ChairmanNotice
 from fabric.units import SECOND
-from fabric.wire.tree import HOST, Here, Inquest, Join, Leave, Order, Owner, Path, Report
+from fabric.wire.tree import (
+    HOST,
+    NO_ORDER,
+    Here,
+    Inquest,
+    Join,
+    Leave,
+    Order,
+    Owner,
+    Path,
+    Report,
+    TopoAsk,
+)
 
 SETTINGS = Settings(leaf_min=2, leaf_max=4)
 CHAIR = Contact(1000, "c0")
@@ -215,3 +227,103 @@ def test_candidates_of_another_coordinator_are_refused() -> None:
     bench.pump()
     (refusal,) = [m for to, m in bench.sent if to == 5]
     assert refusal.code == "WrongCoordinator"
+
+
+# --- a coordinator that was emptied or restored -------------------------------------------------
+
+
+def take_over(bench: Bench, seen: Order = NO_ORDER) -> Bench:
+    """Have another candidate, whose own peer holds a topology of ``seen``, win the chair."""
+    other = Bench(bench.rows, create_topology=False)
+    end_chair(bench.rows)
+    other.now = bench.now
+    other.chairman.witness(seen, other.now, other.out)
+    return other
+
+
+def written(bench: Bench) -> dict[bytes, bytes]:
+    return {k: v for k, v in bench.rows.items() if k.startswith(b"record/")}
+
+
+def formed() -> Bench:
+    bench = Bench()
+    bench.run(SECOND)
+    bench.join(*range(1, 7))
+    bench.run(5 * SECOND)
+    return bench
+
+
+def test_a_creator_whose_own_peer_holds_a_topology_creates_no_second_one() -> None:
+    bench = Bench()
+    bench.chairman.witness(Order(1, 9, 30), 0, bench.out)
+    bench.run(5 * SECOND)
+    assert bench.chairman.state == HALTED
+    assert [n.what for n in bench.notices] == ["halted"]
+    assert not written(bench)
+
+
+def test_an_old_copy_is_recognised_and_nothing_is_written_until_it_is_mended() -> None:
+    bench = formed()
+    old = Rows(bench.rows)
+    bench.join(7)
+    bench.run(5 * SECOND)
+    assert bench.chairman.topo is not None
+    newest, good = bench.chairman.topo.order, Rows(bench.rows)
+    bench.rows.clear()
+    bench.rows.update(old)
+    other = take_over(bench, seen=newest)
+    before = written(other)
+    other.run(10 * SECOND)
+    assert other.chairman.state == HALTED
+    assert [n.what for n in other.notices] == ["halted"]
+    assert written(other) == before
+    other.rows.update({k: v for k, v in good.items() if k.startswith(b"record/")})
+    other.run(2 * SECOND)
+    assert other.chairman.presides(other.now)
+
+
+def test_a_chairman_that_just_started_asks_the_roots_seats_before_it_writes() -> None:
+    bench = formed()
+    other = take_over(bench)
+    other.run(SECOND // 4)
+    assert sorted(to for to, m in other.sent if isinstance(m, TopoAsk)) == sorted(bench.seats())
+    assert not other.chairman.presides(other.now)
+    assert bench.chairman.topo is not None
+    order = bench.chairman.topo.order
+    other.chairman.witness(order._replace(version=order.version + 1), other.now, other.out)
+    other.run(5 * SECOND)
+    assert other.chairman.state == HALTED
+
+
+def test_a_chairman_that_just_started_presides_when_nobody_knows_better() -> None:
+    other = take_over(formed())
+    other.run(2 * SECOND)
+    assert other.chairman.presides(other.now)
+    assert other.notices[-1].what == "elected"
+
+
+def test_an_owner_of_a_newer_electorate_shows_that_the_coordinator_fell_back() -> None:
+    bench = formed()
+    cell = bench.chairman.plan.root
+    newer = Owner(cell, Order(1, 99, 99), 5, host(1))
+    bench.chairman.on_report(1, Report(newer, (), (), False), bench.now, bench.out)
+    bench.pump()
+    assert bench.chairman.state == HALTED
+
+
+def test_a_stale_answer_of_the_coordinator_only_costs_a_second() -> None:
+    bench = formed()
+    stale = Rows(bench.rows)
+    bench.join(7)
+    bench.run(5 * SECOND)
+    assert bench.chairman.topo is not None
+    newest, good = bench.chairman.topo.order, Rows(bench.rows)
+    other = take_over(bench, seen=newest)
+    other.rows = stale
+    end_chair(stale)
+    other.run(SECOND // 2)
+    assert other.chairman.state == HALTED
+    other.rows = good
+    end_chair(good)
+    other.run(3 * SECOND)
+    assert other.chairman.presides(other.now)
