@@ -11,7 +11,7 @@ restoring an old copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from fabric.coordination.interface import (
@@ -19,12 +19,13 @@ from fabric.coordination.interface import (
     Committed,
     CoordinatorAnswer,
     CoordinatorRequest,
+    Epoch,
     Load,
     Loaded,
     Lost,
     Record,
 )
-from fabric.coordination.rules import carry_out, chair_of, create, end_chair
+from fabric.coordination.rules import carry_out, chair_of, create, end_chair, epoch_of
 
 if TYPE_CHECKING:
     from sim.engine import Engine, Node
@@ -63,6 +64,12 @@ class VirtualCoordinator:
         self._arrival: dict[int, int] = {}
         #: No question is answered while this is on.
         self.down = False
+        #: Indexes of nodes that cannot reach it.
+        self.severed: list[int] = []
+        #: Told of each commit that was carried out, and of who held the chair then.
+        self.on_commit: Callable[[Commit, Epoch | None], None] = lambda commit, holder: None
+        #: When the chair was last taken from its holder by a fault.
+        self.expired_us = -LOST_AFTER_US
         #: Carried out, but the asker learns nothing: so many of the next requests.
         self.lose_answers = 0
         self.requests = 0
@@ -80,7 +87,7 @@ class VirtualCoordinator:
         generation = node.generation
 
         def arrive() -> None:
-            if self.down:
+            if self.down or node.index in self.severed:
                 answer: CoordinatorAnswer = Lost("outage")
                 delay = LOST_AFTER_US
             else:
@@ -99,9 +106,11 @@ class VirtualCoordinator:
 
     def carry_out(self, request: CoordinatorRequest) -> CoordinatorAnswer:
         """Do what ``request`` says, now."""
+        holder = epoch_of(self._rows, self._engine.now, "")
         answer = carry_out(self._rows, request, self._engine.now, "")
         if isinstance(request, Commit) and isinstance(answer, Committed):
             self.changes += 1
+            self.on_commit(request, holder)
         return answer
 
     # --- what faults and checkers do --------------------------------------------------------------
@@ -120,6 +129,7 @@ class VirtualCoordinator:
     def expire(self) -> None:
         """End the chair lease, as when the holder's session expires."""
         end_chair(self._rows)
+        self.expired_us = self._engine.now
 
     def copy(self) -> Copy:
         """Return everything that is stored now."""

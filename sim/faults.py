@@ -28,9 +28,11 @@ class World(Protocol):
 
     engine: Engine
     coordinator: VirtualCoordinator
+    hosts: list[Node]
+    candidates: list[Node]
 
     def host(self, index: int) -> Node:
-        """Return the node of host ``index`` (from 0)."""
+        """Return the node of host ``index`` (from 0), or of a candidate (from -1 downwards)."""
 
     def restart(self, node: Node) -> None:
         """Start a crashed node on what its disk holds."""
@@ -41,8 +43,28 @@ class World(Protocol):
     def fault_over(self) -> None:
         """Something broke or came back now: convergence is measured from the last of these."""
 
-    def fault_begins(self) -> None:
+    def fault_begins(self, fault: Fault) -> None:
         """One more fault is on."""
+
+
+#: Which hosts a fault disturbs (``None``: all, and nothing proves anything), and for how long.
+Hit: TypeAlias = "tuple[tuple[int, ...] | None, int]"
+EVERYBODY: Final = None
+NOBODY: Final[Hit] = ((), 0)
+
+
+class Fault(Protocol):
+    """Something that goes wrong. It is immutable: one plan may serve many runs."""
+
+    @property
+    def at_us(self) -> int:
+        """When it begins."""
+
+    def hits(self) -> Hit:
+        """Return whom it disturbs: what others find out about these may be wrong meanwhile."""
+
+    def begin(self, world: World) -> None:
+        """Break it now, and put the end into the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +75,9 @@ class Crash:
     host: int
     down_us: int
     wipe: bool = False
+
+    def hits(self) -> Hit:
+        return (self.host,), self.down_us
 
     def begin(self, world: World) -> None:
         node = world.host(self.host)
@@ -78,6 +103,9 @@ class Dethrone:
     at_us: int
     down_us: int
 
+    def hits(self) -> Hit:
+        return NOBODY
+
     def begin(self, world: World) -> None:
         chairman = world.engine.by_id.get(world.coordinator.chairman)
         if chairman is None or not chairman.alive:
@@ -101,6 +129,9 @@ class Cut:
     lasts_us: int
     one_way: bool = False
 
+    def hits(self) -> Hit:
+        return EVERYBODY, self.lasts_us
+
     def begin(self, world: World) -> None:
         side = frozenset(world.host(h).index for h in self.hosts)
         heal = world.engine.network.cut(Partition(side, self.one_way))
@@ -120,6 +151,9 @@ class Lossy:
     lasts_us: int
     loss_ppm: int
     duplicate_ppm: int = 0
+
+    def hits(self) -> Hit:
+        return NOBODY
 
     def begin(self, world: World) -> None:
         network = world.engine.network
@@ -145,6 +179,9 @@ class Slow:
     host: int
     factor: int
 
+    def hits(self) -> Hit:
+        return (self.host,), self.lasts_us
+
     def begin(self, world: World) -> None:
         network = world.engine.network
         index = world.host(self.host).index
@@ -166,6 +203,9 @@ class Outage:
     at_us: int
     lasts_us: int
 
+    def hits(self) -> Hit:
+        return NOBODY
+
     def begin(self, world: World) -> None:
         world.coordinator.down = True
 
@@ -182,12 +222,12 @@ class Expire:
 
     at_us: int
 
+    def hits(self) -> Hit:
+        return NOBODY
+
     def begin(self, world: World) -> None:
         world.coordinator.expire()
         world.fault_over()
-
-
-Fault: TypeAlias = Crash | Dethrone | Cut | Lossy | Slow | Outage | Expire
 
 
 def kill_plan(
@@ -218,9 +258,10 @@ def kill_plan(
 def schedule(plan: list[Fault], world: World) -> None:
     """Put all faults of ``plan`` into the queue."""
     for fault in plan:
-        world.engine.at(fault.at_us, lambda fault=fault: _begin(fault, world))  # type: ignore[misc]
+        world.engine.at(fault.at_us, lambda fault=fault: strike(fault, world))  # type: ignore[misc]
 
 
-def _begin(fault: Fault, world: World) -> None:
-    world.fault_begins()
+def strike(fault: Fault, world: World) -> None:
+    """Begin ``fault`` now."""
+    world.fault_begins(fault)
     fault.begin(world)

@@ -45,3 +45,9 @@ def summary_of(node: Node, cell: int) -> Summary | None:
     cells = cells_of(node)
     gossip = cells.gossip.get(cell)
     return None if gossip is None else cells.duties.cell_summary(gossip)
+
+
+def presides(node: Node) -> bool:
+    """Tell whether the peer holds itself for the chairman now."""
+    peer: Any = node.machine
+    return peer.chairman is not None and bool(peer.chairman.presides(node.now))

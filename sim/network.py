@@ -74,6 +74,9 @@ class Network:
         #: Whether :meth:`shape` must see each message.
         self.rough = False
         self.duplicated = 0
+        #: Chance that a copy arrives much later, and how much at most.
+        self.echo_ppm = 0
+        self.echo_late_us = 0
         self._engine: Engine | None = None
 
     def bind(self, engine: Engine) -> None:
@@ -88,7 +91,7 @@ class Network:
     def changed(self) -> None:
         """Recompute what the fast path reads; call after changing any setting."""
         self.lost_below = self.loss_ppm * MODULUS // 1_000_000
-        self.rough = bool(self.partitions or self.slow or self.duplicate_ppm)
+        self.rough = bool(self.partitions or self.slow or self.duplicate_ppm or self.echo_ppm)
 
     def cut(self, partition: Partition) -> Callable[[], None]:
         """Begin a partition; the returned function heals it."""
@@ -116,4 +119,11 @@ class Network:
             again = tick + 1 + self._stream.below(200)
             event = Received(source.node_id, message)
             engine.put(again, (target, target.generation, event, mark))
+        if self.echo_ppm and self._stream.chance(self.echo_ppm):
+            late = Received(source.node_id, message)
+            # whoever lives at the address then gets it, as from a queue on the way
+            engine.at(
+                engine.now + self._stream.below(self.echo_late_us),
+                lambda: target.deliver(late, mark),
+            )
         return tick

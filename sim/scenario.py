@@ -12,7 +12,7 @@ the line.  A file looks like this; every key is optional::
     leaf_min = 4
 
     [[fault]]
-    kind = "cut"          # crash, dethrone, cut, lossy, slow, outage, expire
+    kind = "cut"          # any of sim.kinds
     at_s = 30
     hosts = [0, 1, 2]
     lasts_s = 20
@@ -31,7 +31,8 @@ from typing import Any, Final, NoReturn
 
 from fabric.errors import ScenarioError
 from fabric.units import SECOND
-from sim.faults import Crash, Cut, Dethrone, Expire, Fault, Lossy, Outage, Slow
+from sim.faults import Fault
+from sim.kinds import KINDS
 
 #: Beyond this a run would not end in a day nor fit into memory.
 MAX_HOSTS: Final = 1_000_000
@@ -85,8 +86,9 @@ class Scenario:
             _refuse("duration_s", self.duration_s, reason, where("duration_s"))
         for fault in self.faults:
             for host in _hosts_of(fault):
-                if not 0 <= host < self.hosts:
+                if not -self.candidates <= host < self.hosts:
                     reason = f"there are hosts 0 to {self.hosts - 1}"
+                    reason += f", candidates -1 to {-self.candidates}"
                     _refuse("fault.host", host, reason, where("fault.host"))
         return self
 
@@ -131,11 +133,10 @@ def _refuse(field: str, value: object, reason: str, where: str = "") -> NoReturn
 
 
 def _hosts_of(fault: Fault) -> tuple[int, ...]:
-    if isinstance(fault, Cut):
-        return fault.hosts
-    if isinstance(fault, (Crash, Slow)):
-        return (fault.host,)
-    return ()
+    """Return the hosts that a fault names, by the names of its fields."""
+    host: int | None = getattr(fault, "host", None)
+    hosts: tuple[int, ...] = getattr(fault, "hosts", ())
+    return hosts if host is None else (*hosts, host)
 
 
 def read_int(field: str, text: str) -> int:
@@ -147,17 +148,6 @@ def read_int(field: str, text: str) -> int:
 
 
 # --- files ----------------------------------------------------------------------------------------
-
-_KINDS: Final[dict[str, type[Any]]] = {
-    "crash": Crash,
-    "dethrone": Dethrone,
-    "cut": Cut,
-    "lossy": Lossy,
-    "slow": Slow,
-    "outage": Outage,
-    "expire": Expire,
-}
-
 
 def load_scenario(path: str | Path, changes: Mapping[str, Any] | None = None) -> Scenario:
     """Read a scenario file; ``changes`` (from flags) override it."""
@@ -206,9 +196,9 @@ def _read_fault(entry: dict[str, Any], nth: int, of: Callable[[str, int], str]) 
         return of("fault." + key, nth)
 
     kind = entry.get("kind")
-    cls = _KINDS.get(kind) if isinstance(kind, str) else None
+    cls = KINDS.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        _refuse("fault.kind", kind, f"must be one of {', '.join(_KINDS)}", where("kind"))
+        _refuse("fault.kind", kind, f"must be one of {', '.join(KINDS)}", where("kind"))
     values: dict[str, Any] = {}
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key, value in entry.items():
@@ -238,7 +228,7 @@ def _fault_value(key: str, value: Any, annotation: str, where: str) -> Any:
         return tuple(value)
     if annotation == "bool":
         return _typed("fault." + key, value, bool, where)
-    if type(value) is not int or value < 0:
+    if type(value) is not int or (value < 0 and key != "host"):
         _refuse("fault." + key, value, "must be a whole number, not negative", where)
     return value
 

@@ -82,6 +82,8 @@ class SimWorld:
         self.calm_since_us = 0
         self.plan: list[Fault] = []
         self.faults_begun = 0
+        self._all_disturbed_us = 0
+        self._disturbed_us: dict[int, int] = {}
         self._build()
 
     def _build(self) -> None:
@@ -151,8 +153,8 @@ class SimWorld:
     # --- what faults and checkers use -------------------------------------------------------------
 
     def host(self, index: int) -> Node:
-        """Return the node of host ``index``."""
-        return self.hosts[index]
+        """Return the node of host ``index``; candidates count from -1 downwards."""
+        return self.hosts[index] if index >= 0 else self.candidates[-1 - index]
 
     def wipe(self, node: Node) -> None:
         """Replace the disk of a crashed node: it comes back under a new id at its old address."""
@@ -166,10 +168,22 @@ class SimWorld:
         """Note that something broke or came back now."""
         self.last_fault_us = self.calm_since_us = self.engine.now
 
-    def fault_begins(self) -> None:
+    def fault_begins(self, fault: Fault) -> None:
         """Count a fault; what it breaks is broken from now on."""
         self.faults_begun += 1
         self.fault_over()
+        hosts, lasts_us = fault.hits()
+        until = self.engine.now + lasts_us
+        if hosts is None:
+            self._all_disturbed_us = max(self._all_disturbed_us, until)
+        for host in hosts or ():
+            index = self.host(host).index
+            self._disturbed_us[index] = max(self._disturbed_us.get(index, 0), until)
+
+    def undisturbed_us(self, node: Node) -> int:
+        """Return for how long no fault has touched ``node`` or the ways to it (loss aside)."""
+        disturbed = max(self._all_disturbed_us, self._disturbed_us.get(node.index, 0))
+        return self.engine.now - disturbed
 
     def living(self) -> list[Node]:
         """Return all nodes that run, candidates first."""

@@ -85,6 +85,12 @@ def chair_of(table: Table, now: int, boot: str) -> int:
     return 0 if chair is None else chair.node_id
 
 
+def epoch_of(table: Table, now: int, boot: str) -> Epoch | None:
+    """Return the epoch of the chair's holder, ``None`` if nobody holds it."""
+    chair = _holder(table, now, boot)
+    return None if chair is None else _epoch(chair)
+
+
 def end_chair(table: Table) -> None:
     """Take the chair from whoever holds it, as when a session expires."""
     table.delete(_CHAIR)
