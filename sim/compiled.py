@@ -67,7 +67,7 @@ def problem() -> str:
     stamp = FOLDER / _STAMP
     if not stamp.exists():
         return "the compiled core is not built: run `make compiled`"
-    if stamp.read_text() != _fingerprint():
+    if stamp.read_text() != fingerprint():
         return "the compiled core was made from other sources: run `make compiled` again"
     return ""
 
@@ -92,7 +92,7 @@ def build() -> None:
     _check_tools()
     scratch = FOLDER.with_name("compiled.new")
     shutil.rmtree(scratch, ignore_errors=True)
-    fingerprint = _fingerprint()
+    made_from = fingerprint()
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / package, scratch / package, ignore=ignored)
@@ -108,7 +108,7 @@ def build() -> None:
     if done.returncode:
         raise CompiledCoreError(f"mypyc failed:\n{(done.stdout + done.stderr)[-4000:]}")
     shutil.rmtree(scratch / "build")  # the C code and its objects
-    (scratch / _STAMP).write_text(fingerprint)
+    (scratch / _STAMP).write_text(made_from)
     shutil.rmtree(FOLDER, ignore_errors=True)
     scratch.rename(FOLDER)
 
@@ -133,7 +133,7 @@ def _check_tools() -> None:
         raise CompiledCoreError("mypy is not installed: run `make install`") from None
 
 
-def _fingerprint() -> str:
+def fingerprint() -> str:
     """Return a hash over all sources and the interpreter."""
     digest = hashlib.sha256(f"{sys.implementation.cache_tag} {sysconfig.get_platform()}".encode())
     for package in PACKAGES:

@@ -36,9 +36,9 @@ MAX_VIOLATIONS: Final = 100
 class Run:
     """One run: the world, its workload, its checkers."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, world: SimWorld | None = None) -> None:
         self.scenario = scenario.check()
-        self.world = SimWorld(scenario)
+        self.world = world or SimWorld(scenario)
         self.workload = Workload(self.world, scenario.place_rate, scenario.vm_life_s * SECOND)
         self.checkers = Checkers(self.world, self.workload)
         self._began_wall = time.monotonic()

@@ -4,6 +4,7 @@ A scenario comes from flags or from a TOML file; either way a bad value gives a
 :class:`~fabric.errors.ScenarioError` that names the field, the value and the reason, and for files
 the line.  A file looks like this; every key is optional::
 
+    version = 1           # of this format; a file of another one is refused
     hosts = 200
     duration_s = 120
     seed = 7
@@ -34,6 +35,9 @@ from fabric.units import SECOND
 from sim.faults import Fault
 from sim.kinds import KINDS
 
+#: Of scenario files. To be raised whenever files of before would mean something else.
+VERSION: Final = 1
+MAX_SEED: Final = (1 << 63) - 1
 #: Beyond this a run would not end in a day nor fit into memory.
 MAX_HOSTS: Final = 1_000_000
 MAX_DURATION_S: Final = 86_400
@@ -73,6 +77,8 @@ class Scenario:
     #: One probe round.
     probe_ms: int = 1_000
     vm_life_s: int = 60
+    #: Numbers of the placements that are asked for; none given: all of them.
+    placements: tuple[int, ...] = ()
     faults: tuple[Fault, ...] = ()
 
     def check(self, where: Callable[[str], str] = lambda field: "") -> Scenario:
@@ -85,7 +91,7 @@ class Scenario:
             reason = f"must be longer than the {CALM_S} s at the end that are free of kills"
             _refuse("duration_s", self.duration_s, reason, where("duration_s"))
         for fault in self.faults:
-            for host in _hosts_of(fault):
+            for host in hosts_of(fault):
                 if not -self.candidates <= host < self.hosts:
                     reason = f"there are hosts 0 to {self.hosts - 1}"
                     reason += f", candidates -1 to {-self.candidates}"
@@ -108,7 +114,7 @@ CALM_S: Final = 60
 _BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "hosts": (1, MAX_HOSTS),
     "duration_s": (1, MAX_DURATION_S),
-    "seed": (0, (1 << 63) - 1),
+    "seed": (0, MAX_SEED),
     "place_rate": (0, MAX_RATE),
     "kill": (0, 100),
     "candidates": (1, 9),
@@ -132,7 +138,7 @@ def _refuse(field: str, value: object, reason: str, where: str = "") -> NoReturn
     )
 
 
-def _hosts_of(fault: Fault) -> tuple[int, ...]:
+def hosts_of(fault: Fault) -> tuple[int, ...]:
     """Return the hosts that a fault names, by the names of its fields."""
     host: int | None = getattr(fault, "host", None)
     hosts: tuple[int, ...] = getattr(fault, "hosts", ())
@@ -173,6 +179,10 @@ def parse_scenario(text: str, name: str, changes: Mapping[str, Any] | None = Non
     faults = table.pop("fault", [])
     if not isinstance(faults, list):
         _refuse("fault", faults, "must be written as [[fault]]", where("fault"))
+    version = table.pop("version", VERSION)
+    if type(version) is not int or version != VERSION:
+        reason = f"must be {VERSION}: this is a scenario of another version"
+        _refuse("version", version, reason, where("version"))
     values: dict[str, Any] = {}
     known = {f.name: f for f in dataclasses.fields(Scenario) if f.name != "faults"}
     for key, value in table.items():
@@ -185,6 +195,8 @@ def parse_scenario(text: str, name: str, changes: Mapping[str, Any] | None = Non
 
 
 def _typed(key: str, value: Any, kind: type, where: str) -> Any:
+    if kind is tuple and type(value) is list and all(type(item) is int for item in value):
+        return tuple(value)
     if type(value) is not kind:
         names = {int: "a whole number", bool: "true or false", tuple: "a list of whole numbers"}
         _refuse(key, value, f"must be {names[kind]}", where)
@@ -208,6 +220,9 @@ def _read_fault(entry: dict[str, Any], nth: int, of: Callable[[str, int], str]) 
         field = key[:-2] + "_us" if key.endswith("_s") else key
         if field not in fields:
             _refuse("fault." + key, value, f"is no key of a {kind} fault", where(key))
+        if fields[field].type == "Fault":
+            values[field] = _read_fault(value if isinstance(value, dict) else {}, nth, of)
+            continue
         values[field] = _fault_value(key, value, str(fields[field].type), where(key))
     for name, declared in fields.items():
         if name not in values and declared.default is dataclasses.MISSING:

@@ -58,6 +58,7 @@ class Workload:
         self._life_us = life_us
         self._rate = rate
         self._next = 0
+        self._only = frozenset(world.scenario.placements)
         #: Placements that the checkers still want to know of, by key.
         self.open: dict[str, Placing] = {}
         self.placed = 0
@@ -88,6 +89,8 @@ class Workload:
         return self._world.placing_since_us
 
     def _place(self, number: int) -> None:
+        if self._only and number not in self._only:
+            return
         engine = self._engine
         stream = engine.streams.stream("placement", number)
         cpu, memory_mb, disk_mb = FLAVORS[stream.below(len(FLAVORS))]

@@ -6,7 +6,7 @@ become chairman.  Everything is keyed by the seed: ids, clocks, capacities, arri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from sim.hypervisor import Hypervisors
 from sim.network import Network
 from sim.preform import preform
 from sim.scenario import CALM_S, Scenario
+from sim.streams import Streams
 from sim.trace import Trace
 
 #: Sizes of hosts: vCPUs, memory. A mix, so that best fits differ.
@@ -60,10 +61,10 @@ class Role:
 class SimWorld:
     """Builds the nodes of a scenario and starts them; faults and checkers act on it."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, trace: Trace | None = None) -> None:
         self.scenario = scenario
         network = Network(loss_ppm=scenario.loss_ppm, duplicate_ppm=scenario.duplicate_ppm)
-        trace = Trace(enabled=scenario.trace)
+        trace = trace or Trace(enabled=scenario.trace)
         self.engine = Engine(scenario.seed, network, trace, scenario.fidelity)
         self.coordinator = VirtualCoordinator(self.engine)
         self.engine.coordinator = self.coordinator
@@ -71,6 +72,8 @@ class SimWorld:
         self.engine.on_violation = self.violation
         self.engine.on_notice = self._noticed
         self.violations: list[Violation] = []
+        #: Told of each violation as it is found.
+        self.on_violation: Callable[[Violation], None] = lambda violation: None
         #: All hosts by number, and the candidates.
         self.hosts: list[Node] = []
         self.candidates: list[Node] = []
@@ -120,9 +123,7 @@ class SimWorld:
             arrival = engine.streams.number("arrival", node.role.host) % scenario.start_us
             engine.at(FIRST_HOST_US + arrival, lambda node=node: self.restart(node))  # type: ignore[misc]
         self.last_fault_us = FIRST_HOST_US + scenario.start_us
-        until = (scenario.duration_s - CALM_S) * SECOND
-        kills = kill_plan(engine.streams, scenario.hosts, scenario.kill, self.last_fault_us, until)
-        self.plan = [*scenario.faults, *kills]
+        self.plan = fault_plan(scenario)
         schedule(self.plan, self)
 
     def restart(self, node: Node) -> None:
@@ -193,11 +194,21 @@ class SimWorld:
         """Note that ``invariant`` does not hold."""
         names = tuple(node.role.name for node in nodes)
         at_s = self.engine.now / SECOND
-        self.violations.append(Violation(invariant, at_s, names, detail))
+        violation = Violation(invariant, at_s, names, detail)
+        self.violations.append(violation)
+        self.on_violation(violation)
 
     def _noticed(self, node: Node, notice: object) -> None:
         if isinstance(notice, ChairmanNotice) and notice.what == "thawed":
             self.calm_since_us = self.engine.now
+
+
+def fault_plan(scenario: Scenario) -> list[Fault]:
+    """Return all faults of a run: those that are written down, and the crashes of ``kill``."""
+    since = FIRST_HOST_US + scenario.start_us
+    until = (scenario.duration_s - CALM_S) * SECOND
+    kills = kill_plan(Streams(scenario.seed), scenario.hosts, scenario.kill, since, until)
+    return [*scenario.faults, *kills]
 
 
 def peer_settings(scenario: Scenario) -> Settings:

@@ -115,6 +115,31 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "sim replay", "run a seed of a sweep, or a scenario file, again",
+        "nodes.cli.simulate:replay",
+        more="nodes.cli.simulate:add_replay_arguments",
+        examples=(
+            ("fabric sim replay 17", "what seed 17 of `fabric sim fuzz` draws"),
+            ("fabric sim replay two_owners_17.toml", "a file that `fabric sim shrink` wrote"),
+        ),
+    ),
+    Command(
+        "sim fuzz", "run many seeds, each with its own faults, on all cores",
+        "nodes.cli.simulate:fuzz",
+        more="nodes.cli.simulate:add_fuzz_arguments",
+        description="Run one small fabric per seed, a process each. What a seed gave is kept in "
+        "DIR at once;\nthe same command goes on after an interruption. Failures are shrunk.",
+        examples=(("fabric sim fuzz --seeds 0..999 --dir sweep", "a thousand seeds"),),
+    ),
+    Command(
+        "sim shrink", "reduce a failing run to what it needs to fail",
+        "nodes.cli.simulate:shrink",
+        more="nodes.cli.simulate:add_shrink_arguments",
+        description="Leave out faults, placements and hosts for as long as the same invariant is "
+        "violated.\nWrites a scenario file, a regression test and a sequence chart.",
+        examples=(("fabric sim shrink 17", ""),),
+    ),
+    Command(
         "status", "how a peer sees itself and its fabric", "nodes.cli.ask:status", settings=_ASK,
         examples=(("fabric status --peer tcp://127.0.0.1:7001", ""),),
     ),

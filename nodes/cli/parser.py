@@ -69,7 +69,8 @@ def _find_command(words: Sequence[str]) -> tuple[Command | None, list[str]]:
     if not words or words[0] in ("-h", "--help", "help"):
         return None, []
     if words[0] == "sim":
-        raise ConfigError("fabric sim needs a command: fabric sim run", {"field": "command"})
+        names = ", ".join(c.name for c in COMMANDS if c.name.startswith("sim "))
+        raise ConfigError(f"fabric sim needs a command: {names}", {"field": "command"})
     near = difflib.get_close_matches(words[0], [c.name for c in COMMANDS], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigError(
