@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint lock clean compiled mutants
+.PHONY: install demo test lint lock clean compiled mutants campaign-determinism
 
 install: $(VENV)/.installed
 
@@ -34,6 +34,10 @@ compiled: install
 # Plants realistic bugs one at a time; the simulator must notice them. Writes sim/MUTANTS.md.
 mutants: install
 	$(BIN)/python -m sim.mutants --write --json
+
+# 200 seeds under two hash seeds, plain and (once `make compiled` was run) compiled: all the same?
+campaign-determinism: install
+	$(BIN)/fabric sim diverge --seeds 0..199 --json
 
 # Pins what the newest allowed versions are now. Edit pyproject.toml first, then review the diff.
 lock: install

@@ -140,6 +140,17 @@ COMMANDS: Final = (
         examples=(("fabric sim shrink 17", ""),),
     ),
     Command(
+        "sim diverge", "find the first event at which two runs differ",
+        "nodes.cli.simulate:diverge",
+        more="nodes.cli.simulate:add_diverge_arguments",
+        description="Run one scenario under other hash seeds, with other interpreters and with the "
+        "compiled core.\nAll runs must be the same, event by event; if not, say where they part.",
+        examples=(
+            ("fabric sim diverge 17", ""),
+            ("fabric sim diverge --seeds 0..199", "what `make campaign-determinism` does"),
+        ),
+    ),
+    Command(
         "status", "how a peer sees itself and its fabric", "nodes.cli.ask:status", settings=_ASK,
         examples=(("fabric status --peer tcp://127.0.0.1:7001", ""),),
     ),

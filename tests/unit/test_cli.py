@@ -41,7 +41,7 @@ def test_version_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> No
     ("words", "message"),
     [
         (["tre"], "no command 'tre'; did you mean tree? (see: fabric --help)"),
-        (["sim"], "fabric sim needs a command: sim run, sim replay, sim fuzz, sim shrink"),
+        (["sim"], "fabric sim needs a command: sim run, sim replay, sim fuzz, sim shrink, sim"),
         (["version", "--loud"], "unrecognized arguments: --loud (see: fabric version --help)"),
         (["peer", "--leaf-max", "1"], "--leaf-max must be between 2 and 128 (was '1')"),
         (["peer", "--leaf", "1"], "unrecognized arguments: --leaf 1 (see: fabric peer --help)"),
