@@ -127,11 +127,15 @@ class Checkers:
             self._owners[key] = owner
             self.takeovers += 1
             self._compare_terms(node, cell, electorate, term)
-        elif known != owner:
+        elif known != owner and not self._seat_forgot():
             by_id = self._world.engine.by_id
             nodes = [by_id[i] for i in (known, owner) if i in by_id]
             detail = f"cell {cell}, electorate {tuple(electorate)}, term {term}"
             self._world.violation("two-owners", nodes, detail)
+
+    def _seat_forgot(self) -> bool:
+        """Whether a disk lied: seats that forget their votes may elect two."""
+        return any(node.disk.broke_promises for node in self._world.hosts)
 
     def _compare_terms(self, node: Node, cell: int, electorate: Order, term: int) -> None:
         """Whoever a newer electorate elects must outrank all that older ones still elect."""
@@ -188,6 +192,8 @@ class Checkers:
         other = confirmed.setdefault(row.key, node)
         if other is not node:
             violation("doubly-confirmed", (other, node), row.key)
+        if node.disk.broke_promises:
+            return  # what was given back may have come back with the old state
         placing = self._workload.open.get(row.key)
         if placing is None:
             violation("leaked-reservation", (node,), f"{row.key}: its caller is long gone")
@@ -208,8 +214,10 @@ class Checkers:
                     assert placing.placed is not None
                     node_id = placing.placed.host.node_id
                     node = world.engine.by_id[node_id]
-                    # a wiped host came back as somebody else: its promises went with its disk
-                    if node.alive and node.node_id == node_id:
+                    # a wiped host came back as somebody else: its promises went with its disk,
+                    # and so did those that a lying disk only pretended to hold
+                    same = node.alive and node.node_id == node_id
+                    if same and not node.disk.broke_promises:
                         world.violation("lost-reservation", (node,), key)
             elif placing.changed_us + REMEMBER_US < now and placing.state not in UNDER_WAY:
                 over.append(key)

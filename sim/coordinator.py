@@ -5,8 +5,9 @@ asker dies in between may well have happened.  Each asker is answered in the ord
 asked.
 
 Faults: an *outage* (questions are answered :class:`Lost` after a while and not carried out),
-*lost answers* (carried out, and yet answered ``Lost``), expiry of the chair lease, emptying, and
-restoring an old copy.
+*lost answers* (carried out, and yet answered ``Lost``), expiry of the chair lease, slowness, stale
+readings, emptying, and restoring an old copy.  While it knows less than it once did, whoever writes
+into it would bury what the peers know: a violation (``buried-topology``).
 """
 
 from __future__ import annotations
@@ -72,6 +73,14 @@ class VirtualCoordinator:
         self.expired_us = -LOST_AFTER_US
         #: Carried out, but the asker learns nothing: so many of the next requests.
         self.lose_answers = 0
+        #: The same for commits alone.
+        self.lose_commits = 0
+        #: Factor on the time that a question takes there and back.
+        self.slow = 1
+        #: What readings are answered from while its replicas lag; ``None``: from the truth.
+        self.lagging: Copy | None = None
+        #: The newest state, while what is stored is an older one or nothing.
+        self.newest: Copy | None = None
         self.requests = 0
         #: Rises whenever a record changes.
         self.changes = 0
@@ -82,8 +91,8 @@ class VirtualCoordinator:
         """Take a node's question."""
         self.requests += 1
         engine = self._engine
-        there = HALF_MIN_US + self._stream.below(HALF_SPREAD_US)
-        back = HALF_MIN_US + self._stream.below(HALF_SPREAD_US)
+        there = (HALF_MIN_US + self._stream.below(HALF_SPREAD_US)) * self.slow
+        back = (HALF_MIN_US + self._stream.below(HALF_SPREAD_US)) * self.slow
         generation = node.generation
 
         def arrive() -> None:
@@ -91,9 +100,8 @@ class VirtualCoordinator:
                 answer: CoordinatorAnswer = Lost("outage")
                 delay = LOST_AFTER_US
             else:
-                answer, delay = self.carry_out(request), back
-                if self.lose_answers:
-                    self.lose_answers -= 1
+                answer, delay = self._answer(node, request), back
+                if self._loses(request):
                     answer, delay = Lost("answer lost"), LOST_AFTER_US
             if node.generation == generation:
                 done = max(engine.now + delay, self._arrival.get(node.index, 0))
@@ -103,6 +111,24 @@ class VirtualCoordinator:
         arrival = max(engine.now + there, self._arrival.get(-node.index, 0))
         self._arrival[-node.index] = arrival
         engine.at(arrival, arrive)
+
+    def _answer(self, node: Node, request: CoordinatorRequest) -> CoordinatorAnswer:
+        if isinstance(request, Load) and self.lagging is not None:
+            return carry_out(_Rows(self.lagging), request, self._engine.now, "")
+        answer = self.carry_out(request)
+        if isinstance(answer, Committed) and self.newest is not None:
+            detail = "a topology is written over one that the coordinator has lost"
+            self._engine.on_violation("buried-topology", (node,), detail)
+        return answer
+
+    def _loses(self, request: CoordinatorRequest) -> bool:
+        if isinstance(request, Commit) and self.lose_commits:
+            self.lose_commits -= 1
+            return True
+        if self.lose_answers:
+            self.lose_answers -= 1
+            return True
+        return False
 
     def carry_out(self, request: CoordinatorRequest) -> CoordinatorAnswer:
         """Do what ``request`` says, now."""
@@ -135,9 +161,35 @@ class VirtualCoordinator:
         """Return everything that is stored now."""
         return dict(self._rows)
 
+    def empty(self) -> None:
+        """Lose everything, as with a wiped data directory: it is another coordinator now."""
+        self.newest = self.newest or self.copy()
+        self._rows.clear()
+        create(self._rows, self._engine.streams.number("coordinator-id", self.changes) | 1)
+        self.changes += 1
+        self.expired_us = self._engine.now
+
+    def fall_back(self, copy: Copy) -> None:
+        """Hold an old copy in the place of everything, as after a restore from backup."""
+        newest = self.newest or self.copy()
+        if records_of(copy) != records_of(newest):
+            self.newest = newest
+        self.restore(copy)
+
+    def mend(self) -> None:
+        """The operator finds the newest state after all."""
+        if self.newest is not None:
+            self.restore(self.newest)
+            self.newest = None
+
     def restore(self, copy: Copy) -> None:
         """Put an old copy in the place of everything."""
         self._rows.clear()
         self._rows.update(copy)
         self.expire()
         self.changes += 1
+
+
+def records_of(copy: Copy) -> Copy:
+    """Return what of ``copy`` is topology, without the lease."""
+    return {key: value for key, value in copy.items() if key.startswith(b"record/")}

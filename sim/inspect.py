@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fabric.peer.cells import Cells
+from fabric.tree.chairman import Chairman
 from fabric.tree.summary import Summary
 from fabric.tree.topology import PathStore
 
@@ -45,6 +46,13 @@ def summary_of(node: Node, cell: int) -> Summary | None:
     cells = cells_of(node)
     gossip = cells.gossip.get(cell)
     return None if gossip is None else cells.duties.cell_summary(gossip)
+
+
+def chairman_of(node: Node) -> Chairman | None:
+    """Return the chairman's machine of a candidate."""
+    peer: Any = node.machine
+    chairman: Chairman | None = peer.chairman
+    return chairman
 
 
 def presides(node: Node) -> bool:

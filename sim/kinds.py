@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from sim.coordinator_faults import Emptied, LostCommits, Restored, SlowCoordinator, StaleReads
+from sim.disk_faults import BitRot, DiskError, LostSync, SlowDisk, TornWrite
 from sim.faults import Crash, Cut, Dethrone, Expire, Lossy, Outage, Slow
 from sim.gray import Echo, OnChairman, OnOwner, Pause, Sever
 
@@ -21,4 +23,14 @@ KINDS: Final[dict[str, type[Any]]] = {
     # these hold another one: fault = { kind = "crash", at_s = 0, host = 0, down_s = 5 }
     "on-owner": OnOwner,
     "on-chairman": OnChairman,
+    "slow-disk": SlowDisk,
+    "disk-error": DiskError,
+    "lost-sync": LostSync,
+    "torn-write": TornWrite,
+    "bit-rot": BitRot,
+    "slow-coordinator": SlowCoordinator,
+    "stale-reads": StaleReads,
+    "lost-commits": LostCommits,
+    "emptied": Emptied,
+    "restored": Restored,
 }

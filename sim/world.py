@@ -127,7 +127,12 @@ class SimWorld:
         schedule(self.plan, self)
 
     def restart(self, node: Node) -> None:
-        """Start a node's process, for the first time or on what its disk holds."""
+        """Start a node's process, for the first time or on what its disk holds.
+
+        Where that cannot be read the storage refuses, and the operator puts a new disk in.
+        """
+        if node.disk.unreadable:
+            self.wipe(node)
         node.start(lambda: self.make_peer(node))
 
     def make_peer(self, node: Node) -> Process:

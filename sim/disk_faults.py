@@ -1,0 +1,142 @@
+"""Faults of disks: slow, full, failing, lying, torn, rotten. ``sim.disk`` says what they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fabric.units import SECOND
+from sim.faults import Hit, World
+
+#: A process whose disk failed is started again so long after the disk works.
+RESTART_US = 2 * SECOND
+
+
+def _start_if_dead(world: World, host: int) -> None:
+    node = world.host(host)
+    if not node.alive:
+        world.restart(node)
+    world.fault_over()
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDisk:
+    """Commits take ``factor`` times as long: 4,000 is about ten seconds."""
+
+    at_us: int
+    host: int
+    lasts_us: int
+    factor: int
+
+    def hits(self) -> Hit:
+        return (self.host,), self.lasts_us
+
+    def begin(self, world: World) -> None:
+        disk = world.host(self.host).disk
+        disk.slow *= self.factor
+
+        def end() -> None:
+            disk.slow //= self.factor
+            world.fault_over()
+
+        world.engine.at(world.engine.now + self.lasts_us, end)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskError:
+    """Commits fail with ``EIO``; with ``full``, with ``ENOSPC``. The process ends at the first."""
+
+    at_us: int
+    host: int
+    lasts_us: int
+    full: bool = False
+
+    def hits(self) -> Hit:
+        return (self.host,), self.lasts_us + RESTART_US
+
+    def begin(self, world: World) -> None:
+        disk = world.host(self.host).disk
+        disk.failing = "ENOSPC" if self.full else "EIO"
+
+        def end() -> None:
+            disk.failing = ""
+            engine = world.engine
+            engine.at(engine.now + RESTART_US, lambda: _start_if_dead(world, self.host))
+
+        world.engine.at(world.engine.now + self.lasts_us, end)
+
+
+@dataclass(frozen=True, slots=True)
+class LostSync:
+    """The disk confirms what is not durable; at the end of that power fails for ``down_us``."""
+
+    at_us: int
+    host: int
+    lasts_us: int
+    down_us: int
+
+    def hits(self) -> Hit:
+        return (self.host,), self.lasts_us + self.down_us
+
+    def begin(self, world: World) -> None:
+        node = world.host(self.host)
+        node.disk.lie(True)
+
+        def end() -> None:
+            node.crash()
+            node.disk.lie(False)
+            world.fault_over()
+            engine = world.engine
+            engine.at(engine.now + self.down_us, lambda: _start_if_dead(world, self.host))
+
+        world.engine.at(world.engine.now + self.lasts_us, end)
+
+
+@dataclass(frozen=True, slots=True)
+class TornWrite:
+    """The process dies in the middle of its next commit and starts again after ``down_us``.
+
+    LMDB's two meta pages make that an old or a new state, never a mixture: ``sim.disk`` draws one.
+    """
+
+    at_us: int
+    host: int
+    down_us: int
+
+    def hits(self) -> Hit:
+        return (self.host,), self.down_us + 10 * SECOND
+
+    def begin(self, world: World) -> None:
+        node = world.host(self.host)
+
+        def die() -> None:
+            if not node.alive:
+                return
+            node.crash()
+            world.fault_over()
+            engine = world.engine
+            engine.at(engine.now + self.down_us, lambda: _start_if_dead(world, self.host))
+
+        def torn() -> None:
+            world.engine.after(0, node, die)
+
+        node.disk.on_commit = torn
+
+
+@dataclass(frozen=True, slots=True)
+class BitRot:
+    """Power fails, and after ``down_us`` a record turns out to be rotten: the disk is replaced."""
+
+    at_us: int
+    host: int
+    down_us: int
+
+    def hits(self) -> Hit:
+        return (self.host,), self.down_us
+
+    def begin(self, world: World) -> None:
+        node = world.host(self.host)
+        node.crash()
+        node.disk.unreadable = True
+        world.fault_over()
+        engine = world.engine
+        engine.at(engine.now + self.down_us, lambda: _start_if_dead(world, self.host))
