@@ -151,6 +151,12 @@ class Node:
             return
         tick = engine.tick + network.latency[state & 1023]
         if network.rough:
+            if network.handlings:
+                message = network.treated(self, target, message)
+                if message is None:
+                    engine.lost += 1
+                    return
+                mark = engine.fingerprints[message.__class__](message, self.node_id)
             tick = network.shape(self, target, tick, message, mark)
             if tick < 0:
                 engine.lost += 1

@@ -17,6 +17,7 @@ from sim.streams import Streams
 if TYPE_CHECKING:
     from sim.coordinator import VirtualCoordinator
     from sim.engine import Engine, Node
+    from sim.hypervisor import Hypervisors
 
 #: How long a crashed host stays away.
 RESTART_MIN_US: Final = 5 * SECOND
@@ -28,6 +29,7 @@ class World(Protocol):
 
     engine: Engine
     coordinator: VirtualCoordinator
+    hypervisors: Hypervisors
     hosts: list[Node]
     candidates: list[Node]
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: Creating, removing and switching a VM takes a real hypervisor about this long.
 MIN_US: Final = 50_000
 SPREAD_US: Final = 450_000
+#: What a hypervisor says that refuses everything.
+REFUSED: Final = "HypervisorError"
 #: Reading its inventory is quick.
 INVENTORY_US: Final = 5_000
 
@@ -28,6 +30,9 @@ class Hypervisors:
         self._engine = engine
         self._stream = engine.streams.stream("hypervisor")
         self.by_node: dict[int, SimulatedHypervisor] = {}
+        #: Node index -> when its hypervisor answers again; those that refuse everything.
+        self.stalled_until: dict[int, int] = {}
+        self.refusing: dict[int, int] = {}
 
     def ask(self, node: Node, call: Any, token: int) -> None:
         """Carry out ``call`` half-way through its time; answer at the end."""
@@ -41,7 +46,12 @@ class Hypervisors:
         generation = node.generation
 
         def arrive() -> None:
-            result, error = hypervisor.execute(call)
+            stalled = self.stalled_until.get(node.index, 0)
+            if stalled > engine.now:
+                engine.at(stalled, arrive)  # it hangs, and does what it was asked afterwards
+                return
+            refuses = self.refusing.get(node.index)
+            result, error = (None, REFUSED) if refuses else hypervisor.execute(call)
             if node.generation == generation:
                 engine.drove(half, node, token, result, error)
 

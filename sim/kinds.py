@@ -8,6 +8,9 @@ from sim.coordinator_faults import Emptied, LostCommits, Restored, SlowCoordinat
 from sim.disk_faults import BitRot, DiskError, LostSync, SlowDisk, TornWrite
 from sim.faults import Crash, Cut, Dethrone, Expire, Lossy, Outage, Slow
 from sim.gray import Echo, OnChairman, OnOwner, Pause, Sever
+from sim.hypervisor_faults import Refusal, Stall
+from sim.network_faults import Bridged, BrokenLink, Flaky, Gray, Halves, Reordered, Swizzle
+from sim.process_faults import ClockJump, Drift, MassRestart, RackLoss, Rolling
 
 KINDS: Final[dict[str, type[Any]]] = {
     "crash": Crash,
@@ -33,4 +36,18 @@ KINDS: Final[dict[str, type[Any]]] = {
     "lost-commits": LostCommits,
     "emptied": Emptied,
     "restored": Restored,
+    "bridged": Bridged,
+    "halves": Halves,
+    "broken-link": BrokenLink,
+    "gray": Gray,
+    "flaky": Flaky,
+    "reordered": Reordered,
+    "swizzle": Swizzle,
+    "rack-loss": RackLoss,
+    "rolling": Rolling,
+    "mass-restart": MassRestart,
+    "drift": Drift,
+    "clock-jump": ClockJump,
+    "stall": Stall,
+    "refusal": Refusal,
 }

@@ -9,9 +9,9 @@ message, so messages overtake each other at any time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from fabric.machine import Received
+from fabric.machine import Message, Received
 from sim.streams import MODULUS
 
 if TYPE_CHECKING:
@@ -51,6 +51,50 @@ class Partition:
         return inside or not self.one_way
 
 
+class Bridge:
+    """Like a whole :class:`Partition`, but one node reaches both sides and is reached by them."""
+
+    __slots__ = ("bridge", "side")
+
+    def __init__(self, side: frozenset[int], bridge: int) -> None:
+        self.side = side
+        self.bridge = bridge
+
+    def cuts(self, source: int, target: int) -> bool:
+        """Tell whether a message between these two node indexes is lost."""
+        if self.bridge in (source, target):
+            return False
+        return (source in self.side) != (target in self.side)
+
+
+class Link:
+    """What one node sends to another is lost; without ``one_way`` what that sends back as well."""
+
+    __slots__ = ("one_way", "source", "target")
+
+    def __init__(self, source: int, target: int, one_way: bool = False) -> None:
+        self.source = source
+        self.target = target
+        self.one_way = one_way
+
+    def cuts(self, source: int, target: int) -> bool:
+        """Tell whether a message between these two node indexes is lost."""
+        if (source, target) == (self.source, self.target):
+            return True
+        return not self.one_way and (target, source) == (self.source, self.target)
+
+
+class Cutting(Protocol):
+    """Something that loses messages by where they come from and where they go."""
+
+    def cuts(self, source: int, target: int) -> bool:
+        """Tell whether a message between these two node indexes is lost."""
+
+
+#: Looks at each message and returns the one that goes on: another one, or ``None`` if it is lost.
+Handling: TypeAlias = "Callable[[Node, Node, Message], Message | None]"
+
+
 class Network:
     """What lies between all nodes."""
 
@@ -68,7 +112,12 @@ class Network:
         self.loss_ppm = loss_ppm
         self.duplicate_ppm = duplicate_ppm
         self.lost_below = 0
-        self.partitions: list[Partition] = []
+        self.partitions: list[Cutting] = []
+        #: What happens to messages because of what they are.
+        self.handlings: list[Handling] = []
+        #: Chance that a message is overtaken, and by how much at most.
+        self.late_ppm = 0
+        self.late_us = 0
         #: Node index -> factor on the latency of all that it sends or gets.
         self.slow: dict[int, int] = {}
         #: Whether :meth:`shape` must see each message.
@@ -84,6 +133,7 @@ class Network:
         from sim.engine import TICK_US
 
         self._engine = engine
+        self._tick_us = TICK_US
         self.latency = latency_table(*self._shape_us, TICK_US)
         self._stream = engine.streams.stream("network-faults")
         self.changed()
@@ -91,9 +141,16 @@ class Network:
     def changed(self) -> None:
         """Recompute what the fast path reads; call after changing any setting."""
         self.lost_below = self.loss_ppm * MODULUS // 1_000_000
-        self.rough = bool(self.partitions or self.slow or self.duplicate_ppm or self.echo_ppm)
+        self.rough = bool(
+            self.partitions
+            or self.slow
+            or self.duplicate_ppm
+            or self.echo_ppm
+            or self.late_ppm
+            or self.handlings
+        )
 
-    def cut(self, partition: Partition) -> Callable[[], None]:
+    def cut(self, partition: Cutting) -> Callable[[], None]:
         """Begin a partition; the returned function heals it."""
         self.partitions.append(partition)
         self.changed()
@@ -103,6 +160,25 @@ class Network:
             self.changed()
 
         return heal
+
+    def treat(self, handling: Handling) -> Callable[[], None]:
+        """Have ``handling`` look at each message; the returned function ends that."""
+        self.handlings.append(handling)
+        self.changed()
+
+        def end() -> None:
+            self.handlings.remove(handling)
+            self.changed()
+
+        return end
+
+    def treated(self, source: Node, target: Node, message: Message) -> Message | None:
+        """Return what becomes of ``message`` on its way."""
+        on: Message | None = message
+        for handling in self.handlings:
+            if on is not None:
+                on = handling(source, target, on)
+        return on
 
     def shape(self, source: Node, target: Node, tick: int, message: Any, mark: int) -> int:
         """Return the tick at which a message arrives under the faults that are on; -1: never."""
@@ -114,6 +190,8 @@ class Network:
         if self.slow:
             factor = max(self.slow.get(source.index, 1), self.slow.get(target.index, 1))
             tick = engine.tick + (tick - engine.tick) * factor
+        if self.late_ppm and self._stream.chance(self.late_ppm):
+            tick += self._stream.below(max(self.late_us // self._tick_us, 1))
         if self.duplicate_ppm and self._stream.chance(self.duplicate_ppm):
             self.duplicated += 1
             again = tick + 1 + self._stream.below(200)

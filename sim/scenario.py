@@ -38,6 +38,8 @@ from sim.kinds import KINDS
 #: Of scenario files. To be raised whenever files of before would mean something else.
 VERSION: Final = 1
 MAX_SEED: Final = (1 << 63) - 1
+#: Fields of faults that name a host; candidates count from -1 downwards.
+HOST_FIELDS: Final = ("host", "other")
 #: Beyond this a run would not end in a day nor fit into memory.
 MAX_HOSTS: Final = 1_000_000
 MAX_DURATION_S: Final = 86_400
@@ -140,9 +142,8 @@ def _refuse(field: str, value: object, reason: str, where: str = "") -> NoReturn
 
 def hosts_of(fault: Fault) -> tuple[int, ...]:
     """Return the hosts that a fault names, by the names of its fields."""
-    host: int | None = getattr(fault, "host", None)
     hosts: tuple[int, ...] = getattr(fault, "hosts", ())
-    return hosts if host is None else (*hosts, host)
+    return (*hosts, *[getattr(fault, name) for name in HOST_FIELDS if hasattr(fault, name)])
 
 
 def read_int(field: str, text: str) -> int:
@@ -243,7 +244,7 @@ def _fault_value(key: str, value: Any, annotation: str, where: str) -> Any:
         return tuple(value)
     if annotation == "bool":
         return _typed("fault." + key, value, bool, where)
-    if type(value) is not int or (value < 0 and key != "host"):
+    if type(value) is not int or (value < 0 and key not in HOST_FIELDS):
         _refuse("fault." + key, value, "must be a whole number, not negative", where)
     return value
 

@@ -68,7 +68,8 @@ class SimWorld:
         self.engine = Engine(scenario.seed, network, trace, scenario.fidelity)
         self.coordinator = VirtualCoordinator(self.engine)
         self.engine.coordinator = self.coordinator
-        self.engine.hypervisor = Hypervisors(self.engine)
+        self.hypervisors = Hypervisors(self.engine)
+        self.engine.hypervisor = self.hypervisors
         self.engine.on_violation = self.violation
         self.engine.on_notice = self._noticed
         self.violations: list[Violation] = []
