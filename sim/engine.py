@@ -162,7 +162,7 @@ class Node:
                 engine.lost += 1
                 return
         if engine.fidelity is not None:
-            message = engine.fidelity.hop(self, message, mark)
+            message = engine.fidelity.hop(self, target, message, mark)
         entry = (target, target.generation, Received(self.node_id, message), mark)
         bucket = engine.buckets.get(tick)
         if bucket is None:

@@ -6,7 +6,8 @@ does not fit the wire, or arrives as something else, is found by the simulator.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 from fabric.machine import Message
 from fabric.wire.codec import decode_frame, encode_frame
@@ -20,12 +21,17 @@ class Fidelity:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        #: What was put on its way to a living node, as ``fabric.counters`` counts it.
+        self.sent: Counter[type[Any]] = Counter()
+        #: Of frames between different nodes: what one sends to itself is never on a wire.
         self.bytes = 0
 
-    def hop(self, sender: Node, message: Message, mark: int) -> Message:
+    def hop(self, sender: Node, target: Node, message: Message, mark: int) -> Message:
         """Return ``message`` as it arrives at the other end of a wire."""
         data = encode_frame(sender.node_id, message)
-        self.bytes += len(data)
+        self.sent[message.__class__] += 1
+        if target is not sender:
+            self.bytes += len(data)
         decoded = decode_frame(data).message
         again = self._engine.fingerprints[decoded.__class__](decoded, sender.node_id)
         if again != mark:

@@ -107,9 +107,13 @@ class SimWorld:
         node_id = streams.number("node-id", role.name) | 1
         skew_us = self.scenario.skew_ms * MS
         skew = streams.number("clock", role.name) % (2 * skew_us + 1) - skew_us
-        node = self.engine.add_node(Contact(node_id, f"sim://{role.name}"), skew)
+        node = self.engine.add_node(Contact(node_id, self.address_of(role)), skew)
         node.role = role
         return node
+
+    def address_of(self, role: Role) -> str:
+        """Return where a node listens. Names are for people; nothing depends on them."""
+        return f"sim://{role.name}"
 
     # --- starting ---------------------------------------------------------------------------------
 

@@ -108,6 +108,7 @@ class ZmqTransport:
             # whoever asked learns why there is no answer, rather than wait for one
             failure = Failure(EdgeError.code, f"the answer is too long: {error.message}")
             frame = encode_frame(self._node_id, Response(message.request_id, failure))
+        self._counters.counts["sent_bytes"] += len(frame)
         return link.send(frame, self._loop.time())
 
     async def close(self) -> None:
