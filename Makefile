@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint lock clean compiled mutants campaign-determinism
+.PHONY: install demo test lint lock clean compiled mutants campaign-determinism fidelity
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,10 @@ mutants: install
 # 200 seeds under two hash seeds, plain and (once `make compiled` was run) compiled: all the same?
 campaign-determinism: install
 	$(BIN)/fabric sim diverge --seeds 0..199 --json
+
+# The simulator against 50 real peers over ZeroMQ. Writes sim/FIDELITY.md; eight minutes.
+fidelity: install
+	$(BIN)/python -m benchmarks.fidelity --write --json
 
 # Pins what the newest allowed versions are now. Edit pyproject.toml first, then review the diff.
 lock: install
