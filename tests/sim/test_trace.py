@@ -51,7 +51,7 @@ class Toys:
     def fault_over(self) -> None:
         pass
 
-    def fault_begins(self) -> None:
+    def fault_begins(self, fault: object) -> None:
         pass
 
 
