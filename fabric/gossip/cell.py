@@ -36,6 +36,7 @@ from fabric.machine import NEVER, Contact, Sink
 from fabric.settings import Settings
 from fabric.stream import Stream
 from fabric.tree.summary import Summary
+from fabric.units import MS
 from fabric.wire.gossip import (
     ALIVE,
     DEAD,
@@ -100,7 +101,8 @@ class CellGossip(Table):
         hooks: Hooks,
         now: int,
     ) -> None:
-        super().__init__(cell, level, key, me, incarnation)
+        # counted from the clock: if we took part before under this life, we go on above that
+        super().__init__(cell, level, key, me, incarnation, now // MS)
         self.settings = settings
         self.stream = stream
         self.hooks = hooks
@@ -302,11 +304,16 @@ class CellGossip(Table):
         if news.incarnation >> REFUTATION_BITS > mine.incarnation >> REFUTATION_BITS:
             self.hooks.superseded(self, news, now, out)
             return
-        if mine.state == LEFT or news.incarnation < mine.incarnation:
-            return
-        if news.incarnation == mine.incarnation and news.state == ALIVE:
+        if mine.state == LEFT:
             return
         if news.incarnation >> REFUTATION_BITS < mine.incarnation >> REFUTATION_BITS:
+            return
+        if news.seq > mine.seq:
+            # we spoke here before under this life, and forgot (our place above came and went):
+            # unless we go on from there, nobody listens to our load
+            mine = News(self.key, mine.incarnation, ALIVE, self.me, news.seq + 1, mine.summary)
+            self.speak(mine)
+        if (news.incarnation, news.state) <= (mine.incarnation, ALIVE):
             return
         self.speak(News(self.key, news.incarnation + 1, ALIVE, self.me, mine.seq, mine.summary))
         self.health = min(self.health + 1, MAX_HEALTH)

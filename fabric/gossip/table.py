@@ -24,7 +24,9 @@ class Table:
         "me", "members", "myself", "news", "order", "position", "ranking", "statuses", "version",
     )  # fmt: skip
 
-    def __init__(self, cell: int, level: int, key: int, me: Contact, incarnation: int) -> None:
+    def __init__(
+        self, cell: int, level: int, key: int, me: Contact, incarnation: int, seq: int
+    ) -> None:
         self.cell = cell
         self.level = level
         self.key = key
@@ -37,7 +39,7 @@ class Table:
         self.living = 0  # how many others are alive and not under suspicion
         self.version = 0  # counts changes of rows
         self.statuses = 0  # counts those of a status, a speaker or the membership
-        self.news = News(key, incarnation, ALIVE, me, 0, None)  # our own
+        self.news = News(key, incarnation, ALIVE, me, seq, None)  # our own
         self.myself = Member(key, self.news, False)  # our own row
         self.budget = self.myself.left = 4  # how often news go out; grows with the cell
         self.fresh = [self.myself]  # rows whose news still go out, the longest waiting first

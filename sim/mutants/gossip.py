@@ -22,7 +22,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "never-refute",
         "a suspected peer that lives does not say so",
         _CELL,
-        "        if mine.state == LEFT or news.incarnation < mine.incarnation:\n",
+        "        if mine.state == LEFT:\n",
         "        if news.state == SUSPECT or mine.state == LEFT:\n",
     ),
     mutant(
@@ -43,7 +43,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "ignore-own-death",
         "a peer that hears of its own death does not object",
         _CELL,
-        "        if mine.state == LEFT or news.incarnation < mine.incarnation:\n",
+        "        if mine.state == LEFT:\n",
         "        if news.state == DEAD or mine.state == LEFT:\n",
     ),
     mutant(

@@ -2,7 +2,9 @@
 
 What they found: islands of hosts that were removed during a one-way cut and never noticed (0, 22);
 probes dropped before they could accuse (39, 35); an electorate whose seats had moved away (3, 21);
-observers left alone (60); a record that was written and told to nobody (86).
+observers left alone (60); a record that was written and told to nobody (86); a speaker that began
+to count its news anew and was not listened to (1059).  As the protocol moves on, a seed may no
+longer meet the trouble that it once found: the unit tests named after the causes stay.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ def scenario(seed: int) -> Scenario:
     )
 
 
-@pytest.mark.parametrize("seed", [0, 3, 21, 22, 35, 39, 60, 71, 86])
+@pytest.mark.parametrize("seed", [0, 3, 21, 22, 35, 39, 60, 71, 86, 1059])
 def test_nothing_is_violated_and_all_comes_right(seed: int) -> None:
     result = run(scenario(seed))
     assert result.ok, json.dumps(result.violations[:5], indent=1) + str(result.notes)

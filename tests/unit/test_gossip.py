@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from fabric.gossip.cell import CellGossip
@@ -280,3 +281,18 @@ def test_a_lonely_member_asks_where_it_belongs() -> None:
     town.down |= {2, 3}
     town.run(20 * SECOND)
     assert town.watchers[1].alone >= 1
+
+
+def test_one_who_forgot_how_far_it_had_counted_goes_on_from_what_others_remember() -> None:
+    town = Town(4)
+    town.run(3 * SECOND)
+    for cpu in (9, 8, 7):
+        town.cells[2].set_summary(room(cpu))
+    town.run(5 * SECOND)
+    again = town.add(2, boot=1)  # the same life: its place in the cell came and went
+    again.speak(replace(again.news, seq=0))  # and its clock was set back meanwhile
+    again.set_members([contact(k) for k in town.cells], (), town.now, town.out)
+    again.set_summary(room(3))
+    town.run(25 * SECOND)  # anti-entropy tells it
+    told = [c.members[2].news.summary for k, c in town.cells.items() if k != 2]
+    assert all(s is not None and s.cpu_free == 3 for s in told)
