@@ -144,23 +144,26 @@ class Node:
         if target is None or not target.alive:
             engine.undeliverable += 1
             return
-        network = engine.network
-        self.net_state = state = self.net_state * MULTIPLIER % MODULUS
-        if state < network.lost_below:
-            engine.lost += 1
-            return
-        tick = engine.tick + network.latency[state & 1023]
-        if network.rough:
-            if network.handlings:
-                message = network.treated(self, target, message)
-                if message is None:
-                    engine.lost += 1
-                    return
-                mark = engine.fingerprints[message.__class__](message, self.node_id)
-            tick = network.shape(self, target, tick, message, mark)
-            if tick < 0:
+        if target is self:
+            tick = engine.tick + 1  # stays in the process: no network, as under the real driver
+        else:
+            network = engine.network
+            self.net_state = state = self.net_state * MULTIPLIER % MODULUS
+            if state < network.lost_below:
                 engine.lost += 1
                 return
+            tick = engine.tick + network.latency[state & 1023]
+            if network.rough:
+                if network.handlings:
+                    message = network.treated(self, target, message)
+                    if message is None:
+                        engine.lost += 1
+                        return
+                    mark = engine.fingerprints[message.__class__](message, self.node_id)
+                tick = network.shape(self, target, tick, message, mark)
+                if tick < 0:
+                    engine.lost += 1
+                    return
         if engine.fidelity is not None:
             message = engine.fidelity.hop(self, target, message, mark)
         entry = (target, target.generation, Received(self.node_id, message), mark)

@@ -55,6 +55,23 @@ def pair(**network: int) -> tuple[Engine, Node, Node, Recorder, Recorder]:
     return engine, nodes[0], nodes[1], machines[0], machines[1]
 
 
+def test_what_a_machine_sends_to_itself_knows_no_network() -> None:
+    engine = Engine(1, Network(loss_ppm=1_000_000), fidelity=True)
+    node = engine.add_node(Contact(1, "sim://1"))
+    machine = Recorder()
+    node.start(lambda: machine)
+    message = ToyAck(1, "", ())
+    engine.at(1_000, lambda: node.send(node.contact, message))
+    engine.run(10_000)
+    [(at, event)] = machine.seen
+    assert at == 1_000 + TICK_US
+    assert isinstance(event, Received)
+    assert event.message == message
+    assert engine.fidelity is not None
+    assert engine.fidelity.sent[ToyAck] == 1
+    assert engine.fidelity.bytes == 0
+
+
 def test_actions_run_in_time_order_and_ties_in_the_order_put_in() -> None:
     engine = Engine(1)
     order: list[str] = []
