@@ -226,9 +226,10 @@ class Ownership:
     def _renew(self, now: int, out: Sink) -> None:
         seats = self.seats
         if len(self.expiry) >= self.majority:
-            # those that answer, and no more than are needed
+            # those that answer, and no more than are needed; a seat of our own costs no message
+            me = self.me.node_id
             seats = [s for s in seats if s.node_id in self.expiry]
-            seats.sort(key=lambda s: -self.expiry[s.node_id])
+            seats.sort(key=lambda s: (s.node_id != me, -self.expiry[s.node_id]))
             seats = seats[: self.majority]
         self._ask(False, seats, now, out)
         self.next_renew = now + self.settings.renew_us

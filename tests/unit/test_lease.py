@@ -156,6 +156,14 @@ def test_renewal_asks_a_bare_majority_and_the_others_only_when_late() -> None:
     assert owner.lease_until == 600_000 + SETTINGS.lease_us - 20_000
 
 
+def test_an_owner_that_is_a_seat_renews_with_itself_first() -> None:
+    owner, out = Ownership(record(), C, SETTINGS), ListSink()
+    elect(owner, out, 0)
+    owner.on_grant(3, LeaseGrant(7, owner.term, owner.number, False), 1_000, out)
+    owner.tick(600_000, out)
+    assert [to for to, _ in sent(out)] == [3, 1]  # its own vote costs no message
+
+
 def test_a_new_electorate_is_won_under_a_new_term_without_a_gap() -> None:
     owner, out = Ownership(record(), A, SETTINGS), ListSink()
     elect(owner, out, 0)
