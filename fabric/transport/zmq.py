@@ -7,8 +7,8 @@ abort the process by taking the id that we dial.)
 A DEALER connects in the background.  While it has no connection (``IMMEDIATE``: libzmq refuses to
 queue for a dead address) a bounded number of frames wait here, and none for longer than
 ``STALE_SEND_S``: a probe that is seconds old answers a question nobody asks any more.  Beyond the
-bounds frames are dropped and counted.  Connections idle for long are closed; when there are too
-many, the longest idle one goes first.
+bounds frames are dropped and counted; bytes of frames handed over are counted as ``sent_bytes``.
+Connections idle for long are closed; when there are too many, the longest idle one goes first.
 
 Without keys a peer binds, and dials, loopback addresses only.
 """

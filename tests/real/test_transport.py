@@ -15,6 +15,7 @@ from fabric.transport.both import BothTransport
 from fabric.transport.inproc import InprocTransport
 from fabric.transport.interface import Transport
 from fabric.transport.zmq import ZmqTransport
+from fabric.wire.codec import encode_frame
 from fabric.wire.common import Done, Failure, Request, Response
 
 Start = Callable[..., "asyncio.Future[Peer]"]
@@ -72,6 +73,8 @@ async def test_messages_arrive_in_order_with_their_sender(
         assert await b.next() == (1, Failure("C", str(i)))
     b.transport.send(a.transport.address, Done())
     assert await a.next() == (2, Done())
+    if kind == "zmq":
+        assert b.counters["sent_bytes"] == len(encode_frame(2, Done()))
 
 
 async def test_lockstep_traffic_both_ways_never_stalls(open_peers: list[Peer]) -> None:
