@@ -27,6 +27,7 @@ from fabric.coordination.interface import (
     Record,
 )
 from fabric.coordination.rules import carry_out, chair_of, create, end_chair, epoch_of
+from fabric.stream import Stream
 
 if TYPE_CHECKING:
     from sim.engine import Engine, Node
@@ -59,7 +60,7 @@ class VirtualCoordinator:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._stream = engine.streams.stream("coordinator")
+        self._streams: dict[int, Stream] = {}
         self._rows = _Rows()
         create(self._rows, engine.streams.number("coordinator-id") | 1)
         self._arrival: dict[int, int] = {}
@@ -91,8 +92,11 @@ class VirtualCoordinator:
         """Take a node's question."""
         self.requests += 1
         engine = self._engine
-        there = (HALF_MIN_US + self._stream.below(HALF_SPREAD_US)) * self.slow
-        back = (HALF_MIN_US + self._stream.below(HALF_SPREAD_US)) * self.slow
+        stream = self._streams.get(node.index)
+        if stream is None:  # one for each asker: what others ask changes nothing for it
+            stream = self._streams[node.index] = engine.streams.stream("coordinator", node.index)
+        there = (HALF_MIN_US + stream.below(HALF_SPREAD_US)) * self.slow
+        back = (HALF_MIN_US + stream.below(HALF_SPREAD_US)) * self.slow
         generation = node.generation
 
         def arrive() -> None:

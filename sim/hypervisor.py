@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.driver import Inventory
 from agent.drivers.simulated import SimulatedHypervisor
+from fabric.stream import Stream
 
 if TYPE_CHECKING:
     from sim.engine import Engine, Node
@@ -28,11 +29,11 @@ class Hypervisors:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._stream = engine.streams.stream("hypervisor")
         self.by_node: dict[int, SimulatedHypervisor] = {}
         #: Node index -> when its hypervisor answers again; those that refuse everything.
         self.stalled_until: dict[int, int] = {}
         self.refusing: dict[int, int] = {}
+        self._delays: dict[int, Stream] = {}
 
     def ask(self, node: Node, call: Any, token: int) -> None:
         """Carry out ``call`` half-way through its time; answer at the end."""
@@ -41,8 +42,9 @@ class Hypervisors:
         if hypervisor is None:
             stream = engine.streams.stream("hypervisor", node.index)
             hypervisor = self.by_node[node.index] = SimulatedHypervisor(stream)
+            self._delays[node.index] = engine.streams.stream("hypervisor-delay", node.index)
         quick = isinstance(call, Inventory)
-        half = (INVENTORY_US if quick else MIN_US + self._stream.below(SPREAD_US)) // 2
+        half = (INVENTORY_US if quick else MIN_US + self._delays[node.index].below(SPREAD_US)) // 2
         generation = node.generation
 
         def arrive() -> None:

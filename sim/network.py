@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from fabric.machine import Message, Received
+from fabric.stream import Stream
 from sim.streams import MODULUS
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ class Network:
         self.echo_ppm = 0
         self.echo_late_us = 0
         self._engine: Engine | None = None
+        #: Node index -> what is random about duplicates of its messages.
+        self._streams: dict[int, Stream] = {}
 
     def bind(self, engine: Engine) -> None:
         """Take the engine's tick; called once by it."""
@@ -135,7 +138,6 @@ class Network:
         self._engine = engine
         self._tick_us = TICK_US
         self.latency = latency_table(*self._shape_us, TICK_US)
-        self._stream = engine.streams.stream("network-faults")
         self.changed()
 
     def changed(self) -> None:
@@ -190,18 +192,25 @@ class Network:
         if self.slow:
             factor = max(self.slow.get(source.index, 1), self.slow.get(target.index, 1))
             tick = engine.tick + (tick - engine.tick) * factor
-        if self.late_ppm and self._stream.chance(self.late_ppm):
-            tick += self._stream.below(max(self.late_us // self._tick_us, 1))
-        if self.duplicate_ppm and self._stream.chance(self.duplicate_ppm):
+        if self.late_ppm and self._faults(source).chance(self.late_ppm):
+            tick += self._faults(source).below(max(self.late_us // self._tick_us, 1))
+        if self.duplicate_ppm and self._faults(source).chance(self.duplicate_ppm):
             self.duplicated += 1
-            again = tick + 1 + self._stream.below(200)
+            again = tick + 1 + self._faults(source).below(200)
             event = Received(source.node_id, message)
             engine.put(again, (target, target.generation, event, mark))
-        if self.echo_ppm and self._stream.chance(self.echo_ppm):
+        if self.echo_ppm and self._faults(source).chance(self.echo_ppm):
             late = Received(source.node_id, message)
             # whoever lives at the address then gets it, as from a queue on the way
             engine.at(
-                engine.now + self._stream.below(self.echo_late_us),
+                engine.now + self._faults(source).below(self.echo_late_us),
                 lambda: target.deliver(late, mark),
             )
         return tick
+
+    def _faults(self, source: Node) -> Stream:
+        stream = self._streams.get(source.index)
+        if stream is None:
+            streams = source.engine.streams
+            stream = self._streams[source.index] = streams.stream("network-faults", source.index)
+        return stream

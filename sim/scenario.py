@@ -28,10 +28,11 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
-from fabric.errors import ScenarioError
-from fabric.units import SECOND
+from fabric.errors import ConfigError, ScenarioError
+from fabric.settings import Settings
+from fabric.units import MS, SECOND
 from sim.faults import Fault
 from sim.kinds import KINDS
 
@@ -44,6 +45,13 @@ HOST_FIELDS: Final = ("host", "other")
 MAX_HOSTS: Final = 1_000_000
 MAX_DURATION_S: Final = 86_400
 MAX_RATE: Final = 100_000
+
+
+class Where(Protocol):
+    """Tells where a field stands: ``file:line: ``, or nothing."""
+
+    def __call__(self, field: str, nth: int = 0) -> str:
+        """Return the place of ``field``; of a fault's field, in the ``nth`` fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +89,12 @@ class Scenario:
     vm_life_s: int = 60
     #: Numbers of the placements that are asked for; none given: all of them.
     placements: tuple[int, ...] = ()
+    #: Hosts that never start. The others keep their numbers, and with these all that is random
+    #: about them.
+    absent: tuple[int, ...] = ()
     faults: tuple[Fault, ...] = ()
 
-    def check(self, where: Callable[[str], str] = lambda field: "") -> Scenario:
+    def check(self, where: Where = lambda field, nth=0: "") -> Scenario:
         """Return the scenario itself, or raise; ``where`` tells the place of a field in a file."""
         for field, (low, high) in _BOUNDS.items():
             value = getattr(self, field)
@@ -92,13 +103,28 @@ class Scenario:
         if self.kill and self.duration_s <= CALM_S:
             reason = f"must be longer than the {CALM_S} s at the end that are free of kills"
             _refuse("duration_s", self.duration_s, reason, where("duration_s"))
-        for fault in self.faults:
-            for host in hosts_of(fault):
-                if not -self.candidates <= host < self.hosts:
-                    reason = f"there are hosts 0 to {self.hosts - 1}"
-                    reason += f", candidates -1 to {-self.candidates}"
-                    _refuse("fault.host", host, reason, where("fault.host"))
+        for host in self.absent:
+            if not 0 <= host < self.hosts:
+                _refuse("absent", host, f"there are hosts 0 to {self.hosts - 1}", where("absent"))
+        if len(set(self.absent)) == self.hosts:
+            _refuse("absent", self.absent, "leaves no host at all", where("absent"))
+        if any(number < 0 for number in self.placements):
+            _refuse("placements", self.placements, "must be from 0", where("placements"))
+        for nth, fault in enumerate(self.faults):
+            self._check_fault(fault, nth, where)
+        peer_settings(self, where)
         return self
+
+    def _check_fault(self, fault: Fault, nth: int, where: Where) -> None:
+        key = "fault.hosts" if hasattr(fault, "hosts") else "fault.host"
+        for host in hosts_of(fault):
+            if not -self.candidates <= host < self.hosts:
+                reason = f"there are hosts 0 to {self.hosts - 1}"
+                reason += f", candidates -1 to {-self.candidates}"
+                _refuse(key, host, reason, where(key, nth))
+        if fault.at_us >= self.duration_s * SECOND:
+            reason = f"must be before the end of the run at {self.duration_s} s"
+            _refuse("fault.at_s", fault.at_us / SECOND, reason, where("fault.at_s", nth))
 
     @property
     def start_us(self) -> int:
@@ -144,6 +170,20 @@ def hosts_of(fault: Fault) -> tuple[int, ...]:
     """Return the hosts that a fault names, by the names of its fields."""
     hosts: tuple[int, ...] = getattr(fault, "hosts", ())
     return (*hosts, *[getattr(fault, name) for name in HOST_FIELDS if hasattr(fault, name)])
+
+
+def peer_settings(scenario: Scenario, where: Where = lambda field, nth=0: "") -> Settings:
+    """Return the settings that all peers of the run share. Raises ``ScenarioError``."""
+    changes: dict[str, Any] = {"probe_us": scenario.probe_ms * MS}
+    for name in ("leaf_min", "leaf_max", "inner_min", "inner_max"):
+        value = getattr(scenario, name)
+        if value:
+            changes[name] = value
+    try:
+        return Settings(**changes)
+    except ConfigError as error:
+        place = where(str(error.data.get("field", "")))
+        raise ScenarioError(place + error.message, error.data) from None
 
 
 def read_int(field: str, text: str) -> int:

@@ -146,7 +146,7 @@ class Shrinker:
         """End right after the violation: every later run is shorter for it."""
         seen = int(self.outcome.at_s)
         lengths = [seen + 1, seen + 5, seen + 30]
-        self._first(self._with(duration_s=s) for s in lengths if s < self.now.duration_s)
+        self._first(_ending(self.now, s) for s in lengths if s < self.now.duration_s)
 
     def _faults(self) -> None:
         def first(parts: Iterator[list[Fault]]) -> list[Fault] | None:
@@ -209,6 +209,12 @@ class Shrinker:
 def _replace(fault: Any, **changes: Any) -> Fault:
     changed: Fault = dataclasses.replace(fault, **changes)
     return changed
+
+
+def _ending(scenario: Scenario, duration_s: int) -> Scenario:
+    """Return the scenario with an earlier end, without the faults that would come after it."""
+    faults = tuple([f for f in scenario.faults if f.at_us < duration_s * _SECOND_US])
+    return dataclasses.replace(scenario, duration_s=duration_s, faults=faults)
 
 
 def _possible(scenario: Scenario) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fabric.errors import FabricError, Unavailable
 from fabric.placement.request import Placed, PlacementRequest
+from fabric.stream import Stream
 from fabric.units import SECOND
 from fabric.wire.common import Done
 from fabric.wire.placement import ConfirmAsk, PlaceAsk, Refusal, ReleaseAsk
@@ -37,11 +38,12 @@ UNDER_WAY: Final = frozenset({PLACED, CONFIRMED, RELEASING, DOUBTFUL})
 class Placing:
     """One placement, as its caller sees it."""
 
-    __slots__ = ("changed_us", "key", "number", "placed", "state")
+    __slots__ = ("changed_us", "key", "placed", "state", "stream")
 
-    def __init__(self, number: int, key: str) -> None:
-        self.number = number
+    def __init__(self, key: str, stream: Stream) -> None:
         self.key = key
+        #: Whatever is random about it: its size, whom it asks.
+        self.stream = stream
         self.state = ASKED
         self.placed: Placed | None = None
         #: When the state was entered.
@@ -54,7 +56,6 @@ class Workload:
     def __init__(self, world: SimWorld, rate: int, life_us: int) -> None:
         self._world = world
         self._engine = world.engine
-        self._entries = world.engine.streams.stream("workload-entries")
         self._life_us = life_us
         self._rate = rate
         self._next = 0
@@ -95,9 +96,9 @@ class Workload:
         stream = engine.streams.stream("placement", number)
         cpu, memory_mb, disk_mb = FLAVORS[stream.below(len(FLAVORS))]
         key = f"p{number}"
-        placing = Placing(number, key)
+        placing = Placing(key, stream)
         request = PlacementRequest(key, f"vm{number}", cpu, memory_mb, disk_mb)
-        entry = self._entry()
+        entry = self._entry(stream)
         if entry is None:
             self.unavailable += 1
             return
@@ -110,11 +111,11 @@ class Workload:
             lambda: self._nobody(placing),
         )
 
-    def _entry(self) -> Node | None:
+    def _entry(self, stream: Stream) -> Node | None:
         """Return a living host, at random."""
         hosts = self._world.hosts
         for _ in range(20):
-            node = hosts[self._entries.below(len(hosts))]
+            node = hosts[stream.below(len(hosts))]
             if node.alive:
                 return node
         return None
@@ -172,7 +173,7 @@ class Workload:
 
     def _confirm(self, placing: Placing) -> None:
         assert placing.placed is not None
-        entry = self._entry()
+        entry = self._entry(placing.stream)
         if entry is None:
             self._doubt(placing)
             return
@@ -205,7 +206,7 @@ class Workload:
         engine = self._engine
         if placing.state == CONFIRMED:
             self._set(placing, RELEASING)
-        entry = self._entry()
+        entry = self._entry(placing.stream)
 
         def again() -> None:
             engine.at(engine.now + RETRY_US, lambda: self._release(placing))

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from agent.host import HostSpec, simulated_host
-from fabric.errors import ConfigError, ScenarioError
 from fabric.machine import Contact
 from fabric.peer.compose import Peer
-from fabric.settings import Settings
 from fabric.tree.chairman import ChairmanNotice
 from fabric.units import MS, SECOND
 from sim.coordinator import VirtualCoordinator
@@ -23,7 +21,7 @@ from sim.faults import Fault, kill_plan, schedule
 from sim.hypervisor import Hypervisors
 from sim.network import Network
 from sim.preform import preform
-from sim.scenario import CALM_S, Scenario
+from sim.scenario import CALM_S, Scenario, peer_settings
 from sim.streams import Streams
 from sim.trace import Trace
 
@@ -42,6 +40,8 @@ class Violation:
     at_s: float
     nodes: tuple[str, ...]
     detail: str
+    #: The last messages that have to do with it; only a second, watched run knows them.
+    messages: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -88,6 +88,7 @@ class SimWorld:
         self.faults_begun = 0
         self._all_disturbed_us = 0
         self._disturbed_us: dict[int, int] = {}
+        self._absent = frozenset(scenario.absent)
         self._build()
 
     def _build(self) -> None:
@@ -136,6 +137,8 @@ class SimWorld:
 
         Where that cannot be read the storage refuses, and the operator puts a new disk in.
         """
+        if node.role.host in self._absent:
+            return
         if node.disk.unreadable:
             self.wipe(node)
         node.start(lambda: self.make_peer(node))
@@ -219,16 +222,3 @@ def fault_plan(scenario: Scenario) -> list[Fault]:
     until = (scenario.duration_s - CALM_S) * SECOND
     kills = kill_plan(Streams(scenario.seed), scenario.hosts, scenario.kill, since, until)
     return [*scenario.faults, *kills]
-
-
-def peer_settings(scenario: Scenario) -> Settings:
-    """Return the settings that all peers of the run share. Raises ``ScenarioError``."""
-    changes: dict[str, Any] = {"probe_us": scenario.probe_ms * MS}
-    for name in ("leaf_min", "leaf_max", "inner_min", "inner_max"):
-        value = getattr(scenario, name)
-        if value:
-            changes[name] = value
-    try:
-        return Settings(**changes)
-    except ConfigError as error:
-        raise ScenarioError(error.message, error.data) from None

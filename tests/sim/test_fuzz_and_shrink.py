@@ -174,7 +174,7 @@ def tiny(seed: int) -> Scenario:
     """Six hosts and no faults; seed 2 has what the planted bug needs."""
     bad = seed == 2
     return Scenario(
-        hosts=10 if bad else 6, duration_s=10, seed=seed, faults=FAULTS if bad else (), **SMALL
+        hosts=10 if bad else 6, duration_s=11, seed=seed, faults=FAULTS if bad else (), **SMALL
     )  # type: ignore[arg-type]
 
 

@@ -72,6 +72,20 @@ def test_a_file_gives_a_scenario_and_flags_override_it() -> None:
             'hosts = 5\n[[fault]]\nkind = "crash"\nat_s = 1\nhost = 5\ndown_s = 1\n',
             ["fault.host", "hosts 0 to 4"],
         ),
+        ("hosts = 5\nabsent = [5]\n", ["x.toml:2", "absent", "hosts 0 to 4"]),
+        ("hosts = 2\nabsent = [0, 1]\n", ["x.toml:2", "absent", "no host at all"]),
+        ("absent = 3\n", ["x.toml:1", "absent", "list"]),
+        ("placements = [-1]\n", ["x.toml:1", "placements", "from 0"]),
+        ("hosts = 9\nleaf_min = 9\nleaf_max = 9\n", ["x.toml:3", "leaf_max", "twice"]),
+        (
+            'duration_s = 9\n[[fault]]\nkind="expire"\nat_s=1\n[[fault]]\nkind="expire"\nat_s=9\n',
+            ["x.toml:7", "fault.at_s", "end of the run at 9 s"],
+        ),
+        (
+            'hosts = 2\n[[fault]]\nkind="expire"\nat_s=1\n'
+            '[[fault]]\nkind="cut"\nat_s=1\nlasts_s=1\nhosts=[0,2]\n',
+            ["x.toml:9", "fault.hosts", "hosts 0 to 1"],
+        ),
         (
             '[[fault]]\nkind="expire"\nat_s=1\n[[fault]]\nkind="cut"\nat_s=1\nhosts=1\n',
             ["x.toml:7", "fault.hosts", "list"],
