@@ -14,6 +14,7 @@ invariant                meaning
 ``tree-invalid``         the written topology is no tree of the hosts that it should hold
 ``not-converged``        long after the last fault the peers still do not agree with what is written
 ``owner-missing``        long after the last fault a cell has no owner
+``cannot-place``         long after the last fault placements still find no answer
 ``machine-raised``       a machine raised an exception (noted by the engine)
 =======================  ==========================================================================
 
@@ -31,6 +32,7 @@ from sim.convergence import Convergence
 from sim.inspect import books_of, owns, paths_of
 from sim.workload import (
     CONFIRMED,
+    DOUBTFUL,
     FAILED,
     REFUSED,
     RELEASED,
@@ -50,6 +52,8 @@ GRACE_US: Final = 5 * SECOND
 #: A placement that is over is remembered so long: longer than any reservation of it can live.
 REMEMBER_US: Final = 180 * SECOND
 #: After the last fault, or the end of a freeze that it caused, everything must be right again
+#: Placements of the last so long must have been answered.
+PLACING_US: Final = 20 * SECOND
 #: within this. (While frozen, the chairman removes nobody: that is meant.)
 LIVENESS_US: Final = 60 * SECOND
 
@@ -241,9 +245,21 @@ class Checkers:
             world.violation("tree-invalid", (), problem)
         for record in self.convergence.records.values():
             self._check_owner(record)
+        self._check_placing()
+
+    def _check_placing(self) -> None:
+        """What was asked of sound peers lately was answered, by a place or a reasoned no."""
+        since_us = self._world.engine.now - PLACING_US
+        lately = [p for p in self._workload.open.values() if p.changed_us >= since_us]
+        failed = sum(p.state in (FAILED, DOUBTFUL) for p in lately)
+        if failed > 1 + len(lately) // 10:
+            detail = f"{failed} of {len(lately)} placements of late found no answer"
+            self._world.violation("cannot-place", (), detail)
 
     def _check_owner(self, record: CellRecord) -> None:
-        owners = [n for n in self._world.living() if owns(n, record.cell)]
-        if len(owners) != 1:
+        world = self._world
+        owners = [n for n in world.living() if owns(n, record.cell)]
+        sound = [n for n in owners if n.index not in world.abandoned]
+        if len(sound) > 1 or not owners or (len(owners) > 1 and not world.abandoned):
             detail = f"cell {record.cell} of level {record.level} has {len(owners)} owners"
             self._world.violation("owner-missing", owners, detail)

@@ -84,7 +84,7 @@ class Convergence:
         orders, home = self._orders, self._home
         root = self.topo.root
         agreed = self._agreed
-        for node in self._world.living():
+        for node in self._world.sound():
             paths = paths_of(node)
             digest = paths.digest(paths.leaf)
             if agreed.get(node.node_id) == digest:
@@ -104,17 +104,21 @@ class Convergence:
         return self._root_difference(root)
 
     def _root_difference(self, root: int) -> tuple[Sequence[Node], str] | None:
-        living = sum(node.alive for node in self._world.hosts)
-        members = sum(len(r.members) for r in self.records.values() if r.level == 0)
-        if members != living:
-            return (), f"{living} hosts live, {members} are written"
-        owners = [node for node in self._world.living() if owns(node, root)]
+        world = self._world
+        given_up = {node.node_id for node in world.hosts if node.index in world.abandoned}
+        sound = sum(node.alive and node.node_id not in given_up for node in world.hosts)
+        leaves = [record for record in self.records.values() if record.level == 0]
+        members = sum(m.node_id not in given_up for r in leaves for m in r.members)
+        if members != sound:
+            return (), f"{sound} hosts live, {members} are written"
+        owners = [node for node in world.living() if owns(node, root)]
         if len(owners) != 1:
             return owners, f"the root cell {root} has {len(owners)} owners"
         summary = summary_of(owners[0], root)
-        if summary is None or summary.hosts != living or summary.expected != living:
+        most = sound + len(given_up)  # these may count or not
+        if summary is None or not sound <= summary.hosts <= summary.expected <= most:
             said = None if summary is None else (summary.hosts, summary.expected)
-            return owners, f"{living} hosts live, the root says {said} (reporting, expected)"
+            return owners, f"{sound} hosts live, the root says {said} (reporting, expected)"
         return None
 
     # --- the written tree itself ------------------------------------------------------------------

@@ -42,6 +42,9 @@ class World(Protocol):
     def wipe(self, node: Node) -> None:
         """Give a crashed node an empty disk."""
 
+    def abandon(self, node: Node) -> None:
+        """From now on nothing is expected of ``node`` any more."""
+
     def fault_over(self) -> None:
         """Something broke or came back now: convergence is measured from the last of these."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from sim.abandon import Abandoned
 from sim.coordinator_faults import Emptied, LostCommits, Restored, SlowCoordinator, StaleReads
 from sim.disk_faults import BitRot, DiskError, LostSync, SlowDisk, TornWrite
 from sim.faults import Crash, Cut, Dethrone, Expire, Lossy, Outage, Slow
@@ -50,4 +51,5 @@ KINDS: Final[dict[str, type[Any]]] = {
     "clock-jump": ClockJump,
     "stall": Stall,
     "refusal": Refusal,
+    "abandoned": Abandoned,
 }

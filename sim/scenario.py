@@ -33,6 +33,7 @@ from typing import Any, Final, NoReturn, Protocol
 from fabric.errors import ConfigError, ScenarioError
 from fabric.settings import Settings
 from fabric.units import MS, SECOND
+from sim.abandon import HOWS
 from sim.faults import Fault
 from sim.kinds import KINDS
 
@@ -282,6 +283,10 @@ def _fault_value(key: str, value: Any, annotation: str, where: str) -> Any:
         if type(value) is not list or not all(type(i) is int for i in value):
             _refuse("fault." + key, value, "must be a list of whole numbers", where)
         return tuple(value)
+    if annotation == "How":
+        if value not in HOWS:
+            _refuse("fault." + key, value, f"must be one of {', '.join(HOWS)}", where)
+        return value
     if annotation == "bool":
         return _typed("fault." + key, value, bool, where)
     if type(value) is not int or (value < 0 and key not in HOST_FIELDS):

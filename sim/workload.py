@@ -112,11 +112,11 @@ class Workload:
         )
 
     def _entry(self, stream: Stream) -> Node | None:
-        """Return a living host, at random."""
-        hosts = self._world.hosts
+        """Return a living host that is not given up, at random."""
+        hosts, abandoned = self._world.hosts, self._world.abandoned
         for _ in range(20):
             node = hosts[stream.below(len(hosts))]
-            if node.alive:
+            if node.alive and node.index not in abandoned:
                 return node
         return None
 

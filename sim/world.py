@@ -86,6 +86,8 @@ class SimWorld:
         self.calm_since_us = 0
         self.plan: list[Fault] = []
         self.faults_begun = 0
+        #: Indexes of nodes that are broken for ever: the others must do without them.
+        self.abandoned: set[int] = set()
         self._all_disturbed_us = 0
         self._disturbed_us: dict[int, int] = {}
         self._absent = frozenset(scenario.absent)
@@ -202,6 +204,14 @@ class SimWorld:
     def living(self) -> list[Node]:
         """Return all nodes that run, candidates first."""
         return [node for node in (*self.candidates, *self.hosts) if node.alive]
+
+    def abandon(self, node: Node) -> None:
+        """From now on nothing is expected of ``node`` any more."""
+        self.abandoned.add(node.index)
+
+    def sound(self) -> list[Node]:
+        """Return all nodes that run and are not given up: those that must agree in the end."""
+        return [node for node in self.living() if node.index not in self.abandoned]
 
     def violation(self, invariant: str, nodes: Sequence[Node], detail: str) -> None:
         """Note that ``invariant`` does not hold."""
