@@ -302,7 +302,7 @@ class Peer:
 
     def _on_here(self, sender: int, msg: Here, now: int, out: Sink) -> None:
         if self.chairman is not None:
-            self.chairman.on_here(sender, msg)
+            self.chairman.on_here(sender, msg, now, out)
 
     def _coordinated(self, event: Coordinated, now: int, out: Sink) -> None:
         if self.chairman is None:

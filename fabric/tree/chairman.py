@@ -44,6 +44,7 @@ from fabric.settings import Settings
 from fabric.tree.chair import ChairLease
 from fabric.tree.inquest import Inquests
 from fabric.tree.planner import Cell, Plan
+from fabric.tree.readmission import NO_CELL, Readmission
 from fabric.units import SECOND
 from fabric.wire.codec import decode_record, encode_record
 from fabric.wire.tree import (
@@ -81,6 +82,8 @@ MAX_JOINS_PER_BATCH: Final = 2000
 MAX_JOINS_WAITING: Final = 20_000
 #: A host that just joined is not removed on an older report.
 JOIN_GRACE_US: Final = 5 * SECOND
+#: Joins of one host protect it from removal no oftener than this.
+JOIN_AGAIN_US: Final = 60 * SECOND
 #: The window and marks of the freeze.
 FREEZE_WINDOW_US: Final = 10 * SECOND
 FREEZE_HOSTS: Final = 3
@@ -119,6 +122,7 @@ class Chairman:
         self.seats_changed_at: dict[int, int] = {}
         self.owners: dict[int, Owner] = {}  # the newest owner of each cell that reported
         self.inquests = Inquests(me, settings)
+        self.readmission = Readmission(me)
         self.writing: tuple[list[Cell], list[int], list[int]] | None = None
         self.token = 0
         self.write_token = 0
@@ -288,10 +292,15 @@ class Chairman:
             out.send(msg.contact, JoinRefused("WrongCoordinator", reason))
             return
         node_id = msg.contact.node_id
-        if node_id in self.gone:
-            del self.gone[node_id]
-            self.gone_changed_at = now
-        self.joined_at[node_id] = now
+        if node_id in self.gone or node_id in self.readmission.removed:
+            self.readmission.ask(msg, self.topo, out)
+        else:
+            self._admit(msg, now, out)
+
+    def _admit(self, msg: Join, now: int, out: Sink) -> None:
+        node_id = msg.contact.node_id
+        if now - self.joined_at.get(node_id, -NEVER) >= JOIN_AGAIN_US:
+            self.joined_at[node_id] = now  # not each time: whoever asks often may be deaf
         known = self.plan.contacts.get(node_id)
         if node_id in self.plan.home and known == msg.contact and self.writing is None:
             self._tell_path(node_id, out)
@@ -344,8 +353,17 @@ class Chairman:
         out.send(self.plan.contacts[sender], Path(None, (), (newest,)))
         return True
 
-    def on_here(self, sender: int, msg: Here) -> None:
-        self.inquests.answered(sender, msg)
+    def on_here(self, sender: int, msg: Here, now: int, out: Sink) -> None:
+        if msg.cell != NO_CELL:
+            self.inquests.answered(sender, msg)
+            return
+        join = self.readmission.answered(sender, msg)
+        if join is None or not self.presides(now):
+            return
+        if sender in self.gone:
+            del self.gone[sender]
+            self.gone_changed_at = now
+        self._admit(join, now, out)
 
     def _count_gone(self, node_ids: list[int], now: int) -> bool:
         new = [n for n in node_ids if n not in self.gone]
@@ -413,6 +431,7 @@ class Chairman:
         if self.gone and self._may_remove(now, out):
             removed = [n for n in self.gone if n in plan.home]
             plan.remove(removed)
+            self.readmission.note(removed)
             self.removed_at.extend([now] * len(removed))
             self.gone = {}
         self._take_joins()

@@ -303,7 +303,10 @@ class Plan:
     # --- merging ---------------------------------------------------------------------------------
 
     def _merge(self, cell: Cell) -> None:
-        """Join a cell that is too small with its smallest sibling, or let it borrow from it."""
+        """Join a cell that is too small with its smallest sibling, or let it borrow of the largest.
+
+        The largest has most members without a seat, and these move most easily.
+        """
         if cell.cell == self.root:
             self._collapse_root()
             return
@@ -325,15 +328,15 @@ class Plan:
             self._settle_moved(sibling, moving)
             self._delete(cell)
         else:
-            self._borrow(cell, sibling, total // 2 - len(cell.members))
+            sibling = max(siblings, key=lambda c: (len(c.members), -c.cell))
+            self._borrow(cell, sibling, (len(sibling.members) - len(cell.members)) // 2)
         self._touch(sibling)
         self._check_seats(sibling)
 
     def _borrow(self, cell: Cell, sibling: Cell, count: int) -> None:
         free = [m for m in sibling.members if not self._anchors(sibling, m)]
-        moving = free[:count]
-        if not moving:
-            return
+        # where all have seats one of them has to move: the others are still a majority
+        moving = free[:count] or sibling.members[-1:]
         sibling.members = [m for m in sibling.members if m not in moving]
         cell.members = cell.members + moving
         self._settle_moved(cell, moving)

@@ -176,7 +176,7 @@ def test_a_seat_that_fell_silent_keeps_its_vote_until_the_inquest() -> None:
     bench.chairman.on_report(other, Report(owner, (), (), True), bench.now, bench.out)
     bench.pump()
     (asked,) = [m for to, m in bench.sent if isinstance(m, Inquest) and to == other]
-    bench.chairman.on_here(other, Here(root, asked.number))
+    bench.chairman.on_here(other, Here(root, asked.number), bench.now, bench.out)
     bench.run(3 * SECOND)
     assert bench.seats() == [other]
 
@@ -327,3 +327,63 @@ def test_a_stale_answer_of_the_coordinator_only_costs_a_second() -> None:
     end_chair(good)
     other.run(3 * SECOND)
     assert other.chairman.presides(other.now)
+
+
+# --- whoever was gone must hear us ---------------------------------------------------------------
+
+
+def report(bench: Bench, *gone: int) -> None:
+    cell = bench.chairman.plan.cells[bench.chairman.plan.home.get(gone[0], 0)]
+    owner = next(n for n in cell.members if n not in gone)
+    stamp = Owner(cell.cell, cell.electorate, 1, host(owner))
+    bench.chairman.on_report(owner, Report(stamp, gone, (), False), bench.now, bench.out)
+    bench.pump()
+
+
+def asked_again(bench: Bench, number: int) -> int:
+    """Return the number of the newest question to a host that joins again."""
+    return [m.number for to, m in bench.sent if to == number and isinstance(m, Inquest)][-1]
+
+
+def members(bench: Bench) -> list[int]:
+    return sorted(bench.chairman.plan.home)
+
+
+def test_joins_of_a_deaf_host_do_not_keep_it_in_nor_bring_it_back() -> None:
+    bench = formed()
+    bench.run(60 * SECOND)
+    for _ in range(10):
+        bench.join(3)
+        if 3 in members(bench):
+            report(bench, 3)
+        bench.run(2 * SECOND)
+    assert members(bench) == [1, 2, 4, 5, 6]
+
+
+def test_a_host_that_was_removed_is_let_in_when_it_answers() -> None:
+    bench = formed()
+    bench.run(60 * SECOND)
+    report(bench, 3)
+    bench.run(2 * SECOND)
+    bench.join(3)
+    bench.run(2 * SECOND)
+    assert 3 not in members(bench)
+    number = asked_again(bench, 3)
+    bench.chairman.on_here(4, Here(0, number), bench.now, bench.out)  # another's word is not its
+    bench.chairman.on_here(3, Here(0, number - 1), bench.now, bench.out)
+    bench.run(2 * SECOND)
+    assert 3 not in members(bench)
+    bench.chairman.on_here(3, Here(0, number), bench.now, bench.out)
+    bench.run(2 * SECOND)
+    assert 3 in members(bench)
+
+
+def test_a_host_that_is_only_reported_stays_when_it_answers() -> None:
+    bench = formed()
+    bench.run(60 * SECOND)
+    report(bench, 3)
+    bench.join(3)
+    bench.pump()
+    bench.chairman.on_here(3, Here(0, asked_again(bench, 3)), bench.now, bench.out)
+    bench.run(5 * SECOND)
+    assert 3 in members(bench)

@@ -36,6 +36,8 @@ def check(plan: Plan, hosts: set[int]) -> None:
             assert plan.cells[cell.parent].level == cell.level + 1
         limit = SETTINGS.leaf_max if cell.level == 0 else SETTINGS.inner_max
         assert len(cell.members) <= limit
+        if cell.cell != plan.root:  # both bounds have the same lower end here
+            assert len(cell.members) >= SETTINGS.leaf_min
         if cell.level == 0:
             seen.extend(cell.members)
             for host in cell.members:
