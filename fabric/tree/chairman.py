@@ -45,6 +45,7 @@ from fabric.tree.chair import ChairLease
 from fabric.tree.inquest import Inquests
 from fabric.tree.planner import Cell, Plan
 from fabric.tree.readmission import NO_CELL, Readmission
+from fabric.tree.touch import ABSTAIN_US, Touch
 from fabric.units import SECOND
 from fabric.wire.codec import decode_record, encode_record
 from fabric.wire.tree import (
@@ -123,6 +124,7 @@ class Chairman:
         self.owners: dict[int, Owner] = {}  # the newest owner of each cell that reported
         self.inquests = Inquests(me, settings)
         self.readmission = Readmission(me)
+        self.touch = Touch()
         self.writing: tuple[list[Cell], list[int], list[int]] | None = None
         self.token = 0
         self.write_token = 0
@@ -135,13 +137,15 @@ class Chairman:
 
     @property
     def due(self) -> int:
-        return min(self.lease.due, self.next_batch, self.inquests.due)
+        return min(self.lease.due, self.next_batch, self.inquests.due, self.touch.due)
 
     def tick(self, now: int, out: Sink) -> None:
         if self.lease.tick(now, self.next_token(), out):
             self._stop(out)
         if now >= self.inquests.due:
             self._judge(now, out)
+        if now >= self.touch.due:
+            self._keep_in_touch(now, out)
         if now >= self.next_batch:
             self.next_batch = NEVER
             if self.state in (HALTED, LOADING) and not self.write_token:
@@ -188,6 +192,7 @@ class Chairman:
         if self.state == PRESIDING:
             out.notify(ChairmanNotice("lost"))
         self.state = FOLLOWING
+        self.touch.end()
         self.writing = None
         self.write_token = 0
         self.joins = {}
@@ -238,6 +243,8 @@ class Chairman:
             return
         self.state = PRESIDING
         self.halted_for = ""
+        if self.touch.due == NEVER:
+            self.touch.begin(now)
         out.notify(ChairmanNotice("elected", f"epoch {epoch.generation}.{epoch.lease}"))
         self._remind(out)
         self._write(now, out, announce=True)
@@ -354,6 +361,7 @@ class Chairman:
         return True
 
     def on_here(self, sender: int, msg: Here, now: int, out: Sink) -> None:
+        self.touch.heard(now)
         if msg.cell != NO_CELL:
             self.inquests.answered(sender, msg)
             return
@@ -376,6 +384,15 @@ class Chairman:
         if self.next_batch == NEVER:
             self.next_batch = now + self.settings.batch_us
             out.wake(self.next_batch)
+
+    def _keep_in_touch(self, now: int, out: Sink) -> None:
+        if not self.touch.lost(now):
+            self.touch.ask(self.me.node_id, self.plan, now, out)
+            return
+        self._stop(out)
+        self.lease.resign(self.next_token(), out)
+        self.lease.next_campaign = now + ABSTAIN_US
+        out.wake(self.due)
 
     # --- inquests --------------------------------------------------------------------------------
 

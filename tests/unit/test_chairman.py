@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fabric.coordination.interface import CoordinatorRequest
-from fabric.coordination.rules import carry_out, create, end_chair
+from fabric.coordination.rules import carry_out, chair_of, create, end_chair
 from fabric.machine import Contact, ListSink
 from fabric.settings import Settings
 from fabric.tree.chairman import HALTED, Chairman, ChairmanNotice
@@ -55,6 +55,7 @@ class Bench:
         self.out = ListSink()
         self.chairman = Chairman(CHAIR, SETTINGS, create_topology, 0)
         self.silent = False
+        self.heard = True
         self.sent: list[tuple[int, Any]] = []
         self.notices: list[ChairmanNotice] = []
         self.asked: list[CoordinatorRequest] = []
@@ -66,7 +67,7 @@ class Bench:
                 return
             for output in outputs:
                 if output.kind == "send":
-                    self.sent.append((output.args[0].node_id, output.args[1]))
+                    self._sent(output.args[0].node_id, output.args[1])
                 elif output.kind == "notify":
                     self.notices.append(output.args[0])
                 elif output.kind == "coordinate":
@@ -75,6 +76,12 @@ class Bench:
                     if not self.silent:
                         answer = carry_out(self.rows, request, self.now, "boot")
                         self.chairman.coordinated(token, answer, self.now, self.out)
+
+    def _sent(self, to: int, message: Any) -> None:
+        if message == Inquest(0, 0) and self.heard:  # only to see whether anybody hears it
+            self.chairman.on_here(to, Here(0, 0), self.now, self.out)
+        else:
+            self.sent.append((to, message))
 
     def run(self, us: int) -> None:
         end = self.now + us
@@ -387,3 +394,21 @@ def test_a_host_that_is_only_reported_stays_when_it_answers() -> None:
     bench.chairman.on_here(3, Here(0, asked_again(bench, 3)), bench.now, bench.out)
     bench.run(5 * SECOND)
     assert 3 in members(bench)
+
+
+def test_a_chairman_whom_nobody_hears_leaves_the_chair_to_others_for_a_while() -> None:
+    bench = formed()
+    bench.heard = False
+    bench.run(13 * SECOND)
+    assert not bench.chairman.presides(bench.now)
+    assert chair_of(bench.rows, bench.now, "boot") == 0
+    bench.heard = True
+    bench.run(20 * SECOND)
+    assert bench.chairman.presides(bench.now)
+
+
+def test_a_chairman_without_hosts_misses_nobody() -> None:
+    bench = Bench()
+    bench.heard = False
+    bench.run(60 * SECOND)
+    assert bench.chairman.presides(bench.now)
