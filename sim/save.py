@@ -64,6 +64,8 @@ def _seconds(value_us: int) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
     if isinstance(value, tuple):
         return f"[{', '.join(str(item) for item in value)}]"
     return str(value)

@@ -11,6 +11,7 @@ from fabric.units import SECOND
 from sim.abandon import HOWS, Abandoned, How
 from sim.faults import Crash, Dethrone, Fault
 from sim.run import run
+from sim.save import to_toml
 from sim.scenario import Scenario, parse_scenario
 
 S = SECOND
@@ -61,6 +62,8 @@ def test_seeds_that_once_failed(seed: int, hosts: int, faults: tuple[Fault, ...]
 
 def test_a_file_says_how() -> None:
     text = '[[fault]]\nkind = "abandoned"\nat_s = 1\nhosts = [-1, 3]\nhow = "{}"\n'
-    assert parse_scenario(text.format("deaf"), "x").faults == (Abandoned(S, (-1, 3), "deaf"),)
+    scenario = parse_scenario(text.format("deaf"), "x")
+    assert scenario.faults == (Abandoned(S, (-1, 3), "deaf"),)
+    assert parse_scenario(to_toml(scenario), "x") == scenario
     with pytest.raises(ScenarioError, match=r"x:5: fault.how must be one of dead, cut"):
         parse_scenario(text.format("sad"), "x")

@@ -17,6 +17,7 @@ from sim.kinds import KINDS
 from sim.network_faults import Bridged, BrokenLink, Flaky, Gray, Halves, Reordered, Swizzle
 from sim.process_faults import ClockJump, Drift, MassRestart, RackLoss, Rolling
 from sim.run import Run, run
+from sim.save import to_toml
 from sim.scenario import Scenario, parse_scenario
 
 SMALL = {"leaf_min": 3, "leaf_max": 6, "inner_min": 3, "inner_max": 6}
@@ -91,6 +92,8 @@ def test_it_is_read_from_a_scenario_file(kind: str) -> None:
         else:
             lines.append(f"{field.name} = {json.dumps(value)}")
     assert parse_scenario("\n".join(lines), "x.toml").faults == (fault,)
+    whole = scenario(PLANS[kind], 1)
+    assert parse_scenario(to_toml(whole), "x.toml") == whole
 
 
 def test_hosts_and_candidates_that_do_not_exist_are_refused() -> None:
