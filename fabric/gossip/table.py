@@ -20,8 +20,9 @@ class Table:
     """Rows of the other members, and our own. The base of ``CellGossip``, its only writer."""
 
     __slots__ = (
-        "_digested", "_undigested", "budget", "cell", "fresh", "key", "level", "listed", "living",
-        "me", "members", "myself", "news", "order", "position", "ranking", "statuses", "version",
+        "_digested", "_ranking", "_undigested", "budget", "cell", "fresh", "key", "level",
+        "listed", "living", "me", "members", "myself", "news", "order", "position", "statuses",
+        "version",
     )  # fmt: skip
 
     def __init__(
@@ -35,7 +36,7 @@ class Table:
         self.listed: tuple[Sequence[Contact], Sequence[Contact]] = ((), ())  # by the record
         self.order: list[int] = []  # their keys, sorted
         self.position = 0  # where our key would stand in ``order``
-        self.ranking: list[Member] = []  # who should follow an owner, the first first; no observers
+        self._ranking: list[Member] | None = None
         self.living = 0  # how many others are alive and not under suspicion
         self.version = 0  # counts changes of rows
         self.statuses = 0  # counts those of a status, a speaker or the membership
@@ -66,8 +67,7 @@ class Table:
         self.members = {key: rows[key] for key in self.order}
         self.living = sum([lives(row.news) for row in rows.values()])
         self.position = sum([key < self.key for key in self.order])
-        ranks = sorted([(mix(self.cell, key), key) for key in self.order if not rows[key].observer])
-        self.ranking = [rows[key] for _, key in ranks]
+        self._ranking = None
         self.budget = len(rows).bit_length() + 2
         self.fresh = [m for m in self.fresh if m is self.myself or m.key in rows]
         self.freshen(self.myself)
@@ -121,6 +121,16 @@ class Table:
     def everything(self) -> tuple[News, ...]:
         """Return the whole table, but for rows of which nothing was heard."""
         return (self.news, *[m.news for m in self.members.values() if m.news.incarnation])
+
+    @property
+    def ranking(self) -> list[Member]:
+        """Members in the order in which they should follow an owner; no observers."""
+        ranking = self._ranking
+        if ranking is None:
+            members = self.members
+            ranks = sorted([(mix(self.cell, k), k) for k, m in members.items() if not m.observer])
+            ranking = self._ranking = [members[key] for _, key in ranks]
+        return ranking
 
     def digest(self) -> int:
         """Return a hash of the table: equal tables (status and load) have equal digests."""

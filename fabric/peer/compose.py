@@ -80,7 +80,9 @@ from fabric.wire.tree import (
 
 PATH_KEY: Final = b"topo/path"
 #: The path is stored at most so often: it only has to lead us back to somebody who knows better.
-STORE_PATH_US: Final = 2 * SECOND
+STORE_PATH_US: Final = 5 * SECOND
+#: And never at once: changes come in groups.
+STORE_AFTER_US: Final = 1 * SECOND
 
 
 class Peer:
@@ -88,7 +90,7 @@ class Peer:
 
     __slots__ = (
         "books", "boot_id", "candidate", "cells", "chairman", "create", "joiner", "me",
-        "path_dirty", "path_stored_at", "paths", "router", "router_due", "settings", "stored",
+        "path_due", "path_stored_at", "paths", "router", "router_due", "settings", "stored",
         "tables",
     )  # fmt: skip
 
@@ -131,7 +133,7 @@ class Peer:
         self.router = Router(self.tables, books, stream)
         self.router_due = NEVER  # kept here: asking the router costs more than a plain tick
         self.path_stored_at = -NEVER
-        self.path_dirty = False
+        self.path_due = NEVER  # when it is stored the next time
 
     def _restore_path(self) -> None:
         stored = self.stored.get(PATH_KEY)
@@ -215,7 +217,7 @@ class Peer:
             self.tables.now = now
             self.router.tick(now, out)
             self._after_placement(out)
-        if self.path_dirty:
+        if self.path_due <= now:
             self._store_path(now, out)
         self._rest(out)
 
@@ -232,8 +234,8 @@ class Peer:
             due = self.router_due
         if self.chairman is not None and self.chairman.due < due:
             due = self.chairman.due
-        if self.path_dirty and self.path_stored_at + STORE_PATH_US < due:
-            due = self.path_stored_at + STORE_PATH_US
+        if self.path_due < due:
+            due = self.path_due
         out.rest(due)
 
     def _tick_joiner(self, now: int, out: Sink) -> None:
@@ -242,9 +244,7 @@ class Peer:
             self.chairman.on_join(self.joiner.join, now, out)
 
     def _store_path(self, now: int, out: Sink) -> None:
-        if now < self.path_stored_at + STORE_PATH_US:
-            return
-        self.path_dirty = False
+        self.path_due = NEVER
         self.path_stored_at = now
         paths = self.paths
         held = Path(
@@ -257,9 +257,9 @@ class Peer:
     # --- topology --------------------------------------------------------------------------------
 
     def _on_path(self, sender: int, msg: Path, now: int, out: Sink) -> None:
-        if self.cells.adopt(sender, msg, now, out) and not self.path_dirty:
-            self.path_dirty = True
-            out.wake(max(now, self.path_stored_at + STORE_PATH_US))
+        if self.cells.adopt(sender, msg, now, out) and self.path_due == NEVER:
+            self.path_due = max(now + STORE_AFTER_US, self.path_stored_at + STORE_PATH_US)
+            out.wake(self.path_due)
         self._witness(now, out)
         topo = self.paths.topo
         told_by_chairman = topo is not None and topo.chairman.node_id == sender
