@@ -57,12 +57,14 @@ class ChairLease:
         """Take a campaign's answer. Returns true when the chair has just become ours."""
         self.pending = 0
         self.holder = chair.holder
+        # an emptied coordinator counts its leases anew, and may come to the same epoch
+        another = chair.coordinator_id != self.coordinator_id
         self.coordinator_id = chair.coordinator_id
         until = self.sent_at + self.settings.chair_lease_us
         if not chair.held or now >= until:
             self.epoch = None
             return False
-        new = self.epoch != chair.epoch
+        new = another or self.epoch != chair.epoch
         self.epoch = chair.epoch
         self.deadline = until
         return new

@@ -412,3 +412,13 @@ def test_a_chairman_without_hosts_misses_nobody() -> None:
     bench.heard = False
     bench.run(60 * SECOND)
     assert bench.chairman.presides(bench.now)
+
+
+def test_an_emptied_coordinator_is_noticed_though_its_lease_has_the_same_number() -> None:
+    bench = formed()
+    assert bench.chairman.topo is not None
+    bench.chairman.witness(bench.chairman.topo.order, bench.now, bench.out)  # by its own peer
+    bench.rows.clear()
+    create(bench.rows, 78)
+    bench.run(5 * SECOND)
+    assert bench.chairman.state == HALTED
