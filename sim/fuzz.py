@@ -32,6 +32,8 @@ from sim.swarm import swarm
 
 #: Failing seeds that are listed; the others are counted, and stand in the results.
 SHOWN: Final = 20
+#: The computer may have been at fault, not the run: the next sweep tries these again.
+UNSURE: Final = frozenset({"process-died", "run-does-not-end"})
 
 Draw = Callable[[int], Scenario]
 
@@ -64,6 +66,11 @@ class Results:
     def close(self) -> None:
         """Let others have the directory."""
         self._file.close()
+
+    def settled(self, seed: int) -> bool:
+        """Tell whether ``seed`` need not be run (again)."""
+        line = self.done.get(seed)
+        return line is not None and line["invariant"] not in UNSURE
 
     def add(self, line: dict[str, Any]) -> None:
         """Keep what a seed gave, on disk."""
@@ -119,7 +126,7 @@ def sweep(
     def work(seed: int) -> Work:
         return lambda: execute(draw(seed))
 
-    missing = [seed for seed in seeds if seed not in results.done]
+    missing = [seed for seed in seeds if not results.settled(seed)]
     running = jobs.each((seed, work(seed)) for seed in missing)
     try:
         for seed, outcome in running:
@@ -247,7 +254,7 @@ def main(args: argparse.Namespace | Mapping[str, Any]) -> int:
     try:
         with terminable():
             try:
-                before = sum(seed in results.done for seed in seeds)
+                before = sum(results.settled(seed) for seed in seeds)
                 if before:
                     print(f"{before:,} of {len(seeds):,} seeds were done before", file=out)
                 sweep(seeds, results, jobs, progress.tell)

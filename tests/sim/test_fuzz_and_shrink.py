@@ -220,6 +220,18 @@ def test_an_interrupted_sweep_goes_on_where_it_was(jobs: Jobs, tmp_path: Path) -
     assert len(again.path.read_bytes().splitlines()) == 6
 
 
+def test_a_run_that_died_is_tried_again(jobs: Jobs, tmp_path: Path) -> None:
+    results = Results(tmp_path, "sources")
+    results.add({"seed": 0, "ok": False, "invariant": "process-died"})
+    results.add({"seed": 1, "ok": False, "invariant": "two-owners"})
+    sweep(range(2), results, jobs, draw=tiny)
+    results.close()
+    again = Results(tmp_path, "sources")
+    assert again.done[0]["ok"]
+    assert again.done[1] == {"seed": 1, "ok": False, "invariant": "two-owners"}
+    again.close()
+
+
 def test_results_of_other_sources_and_of_others_are_refused(tmp_path: Path) -> None:
     results = Results(tmp_path, "sources")
     with pytest.raises(ScenarioError, match="in use by another"):
