@@ -7,13 +7,19 @@ does not fit the wire, or arrives as something else, is found by the simulator.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import cbor2
 
 from fabric.machine import Message
 from fabric.wire.codec import decode_frame, encode_frame
 
 if TYPE_CHECKING:
     from sim.engine import Engine, Node
+
+
+#: What a peer of the next version adds to its messages.
+UNKNOWN: Final = "of the next version"
 
 
 class Fidelity:
@@ -25,6 +31,8 @@ class Fidelity:
         self.sent: Counter[type[Any]] = Counter()
         #: Of frames between different nodes: what one sends to itself is never on a wire.
         self.bytes = 0
+        #: Indexes of nodes whose messages end with a field that others do not know yet.
+        self.newer: list[int] = []
 
     def hop(self, sender: Node, target: Node, message: Message, mark: int) -> Message:
         """Return ``message`` as it arrives at the other end of a wire."""
@@ -32,6 +40,8 @@ class Fidelity:
         self.sent[message.__class__] += 1
         if target is not sender:
             self.bytes += len(data)
+        if sender.index in self.newer:
+            data = cbor2.dumps([*cbor2.loads(data), UNKNOWN])
         decoded = decode_frame(data).message
         again = self._engine.fingerprints[decoded.__class__](decoded, sender.node_id)
         if again != mark:

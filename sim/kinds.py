@@ -10,6 +10,7 @@ from sim.disk_faults import BitRot, DiskError, LostSync, SlowDisk, TornWrite
 from sim.faults import Crash, Cut, Dethrone, Expire, Lossy, Outage, Slow
 from sim.gray import Echo, OnChairman, OnOwner, Pause, Sever
 from sim.hypervisor_faults import Refusal, Stall
+from sim.insiders import Forger, NewerVersion, StaleSummaries
 from sim.network_faults import Bridged, BrokenLink, Flaky, Gray, Halves, Reordered, Swizzle
 from sim.process_faults import ClockJump, Drift, MassRestart, RackLoss, Rolling
 
@@ -52,4 +53,7 @@ KINDS: Final[dict[str, type[Any]]] = {
     "stall": Stall,
     "refusal": Refusal,
     "abandoned": Abandoned,
+    "forger": Forger,
+    "stale-summaries": StaleSummaries,
+    "newer-version": NewerVersion,
 }

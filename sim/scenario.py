@@ -35,6 +35,7 @@ from fabric.settings import Settings
 from fabric.units import MS, SECOND
 from sim.abandon import HOWS
 from sim.faults import Fault
+from sim.insiders import LIES
 from sim.kinds import KINDS
 
 #: Of scenario files. To be raised whenever files of before would mean something else.
@@ -283,9 +284,10 @@ def _fault_value(key: str, value: Any, annotation: str, where: str) -> Any:
         if type(value) is not list or not all(type(i) is int for i in value):
             _refuse("fault." + key, value, "must be a list of whole numbers", where)
         return tuple(value)
-    if annotation == "How":
-        if value not in HOWS:
-            _refuse("fault." + key, value, f"must be one of {', '.join(HOWS)}", where)
+    words = {"How": HOWS, "Lie": LIES}.get(annotation)
+    if words is not None:
+        if value not in words:
+            _refuse("fault." + key, value, f"must be one of {', '.join(words)}", where)
         return value
     if annotation == "bool":
         return _typed("fault." + key, value, bool, where)

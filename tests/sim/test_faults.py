@@ -13,6 +13,7 @@ from sim.coordinator_faults import Emptied, LostCommits, Restored, SlowCoordinat
 from sim.disk_faults import BitRot, DiskError, LostSync, SlowDisk, TornWrite
 from sim.faults import Crash, Dethrone, Expire, Fault
 from sim.hypervisor_faults import Refusal, Stall
+from sim.insiders import LIES, Forger, Lie, NewerVersion, StaleSummaries
 from sim.kinds import KINDS
 from sim.network_faults import Bridged, BrokenLink, Flaky, Gray, Halves, Reordered, Swizzle
 from sim.process_faults import ClockJump, Drift, MassRestart, RackLoss, Rolling
@@ -55,6 +56,9 @@ PLANS: dict[str, tuple[Fault, ...]] = {
         ClockJump(25 * S, -1, 3 * S, 60 * S, back=True),
     ),
     "stall": (Stall(14 * S, 2, 20 * S), Stall(14 * S, 3, 8 * S), *JOINS),
+    "forger": (Forger(14 * S, 2, 20 * S, "acks"), Forger(14 * S, 5, 20 * S, "suspicions"), *JOINS),
+    "stale-summaries": (StaleSummaries(14 * S, 2, 20 * S), StaleSummaries(20 * S, 5, 9 * S)),
+    "newer-version": (NewerVersion(5 * S, 2, 60 * S), NewerVersion(5 * S, -1, 30 * S), *JOINS),
     "refusal": (Refusal(14 * S, 2, 20 * S), Refusal(14 * S, 3, 8 * S)),
 }  # fmt: skip
 
@@ -69,7 +73,8 @@ def scenario(faults: tuple[Fault, ...], seed: int, duration_s: int = 135) -> Sce
 
 @pytest.mark.parametrize("kind", PLANS)
 def test_it_all_comes_right_afterwards(kind: str) -> None:
-    result = run(scenario(PLANS[kind], seed=len(kind)))
+    encoded = kind == "newer-version"
+    result = run(dataclasses.replace(scenario(PLANS[kind], seed=len(kind)), fidelity=encoded))
     assert result.ok, json.dumps(result.violations[:5], indent=1)
     assert result.faults == len(PLANS[kind])
 
@@ -165,3 +170,15 @@ def test_gray_hosts_get_through_nothing_but_pings() -> None:
     it.world.engine.run(23 * S)
     assert it.world.engine.lost > lost
     assert it.world.host(2).alive
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_no_single_forger_has_a_healthy_host_removed(lie: Lie) -> None:
+    it = begun(Forger(14 * S, 2, 20 * S, lie), -1 * S)
+    written: list[int] = []
+    for second in range(14, 40):
+        it.world.engine.run(second * S)
+        it.checkers.convergence.look()
+        leaves = [r for r in it.checkers.convergence.records.values() if r.level == 0]
+        written.append(sum(len(record.members) for record in leaves))
+    assert written == [HOSTS] * len(written)
