@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fabric.gossip.members import Member, Suspicion
+from fabric.gossip.members import REFUTATION_BITS, Member, Suspicion
 from fabric.machine import NEVER, Sink
 from fabric.stream import mix
 from fabric.wire.gossip import ALIVE, DEAD, SUSPECT, News, Suspect
@@ -62,7 +62,10 @@ class Court:
         if news.state >= DEAD or incarnation < news.incarnation:
             return
         if news.state == ALIVE or incarnation > news.incarnation:
-            word = News(news.key, incarnation, SUSPECT, news.contact, news.seq, news.summary)
+            seq, summary = news.seq, news.summary
+            if incarnation >> REFUTATION_BITS > news.incarnation >> REFUTATION_BITS:
+                seq, summary = 0, None  # a new life: what the old one had is void
+            word = News(news.key, incarnation, SUSPECT, news.contact, seq, summary)
             self.cell.renew(member, word)
         case = self.open(member, now, out)
         new = case.testify(witness)
