@@ -90,6 +90,10 @@ FREEZE_WINDOW_US: Final = 10 * SECOND
 FREEZE_HOSTS: Final = 3
 FREEZE_DIVISOR: Final = 10
 THAW_US: Final = 60 * SECOND
+#: Only who was reported just now is removed. Reports are repeated, inquests each 17 s or so: who is
+#: reported no more has come back meanwhile (a freeze lasts long enough for that).
+FRESH_US: Final = 5 * SECOND
+GONE_US: Final = 30 * SECOND
 
 
 @dataclass(slots=True)
@@ -115,7 +119,7 @@ class Chairman:
         self.topo: Topo | None = None
         self.joins: dict[int, Join] = {}
         self.joined_at: dict[int, int] = {}
-        self.gone: dict[int, None] = {}  # reported dead or left, not yet removed
+        self.gone: dict[int, int] = {}  # reported dead or left, not yet removed -> last reported
         self.left: dict[int, None] = {}  # of those, who said goodbye: they vote no more
         self.removed_at: list[int] = []
         self.frozen = False
@@ -375,8 +379,8 @@ class Chairman:
 
     def _count_gone(self, node_ids: list[int], now: int) -> bool:
         new = [n for n in node_ids if n not in self.gone]
+        self.gone.update(dict.fromkeys(node_ids, now))
         if new:
-            self.gone.update(dict.fromkeys(new))
             self.gone_changed_at = now
         return bool(new)
 
@@ -423,6 +427,10 @@ class Chairman:
     # --- the freeze ------------------------------------------------------------------------------
 
     def _may_remove(self, now: int, out: Sink) -> bool:
+        for node_id in [n for n, at in self.gone.items() if now - at >= GONE_US]:
+            if node_id not in self.left:
+                del self.gone[node_id]
+                self.gone_changed_at = now
         self.removed_at = [t for t in self.removed_at if now - t < FREEZE_WINDOW_US]
         mark = max(FREEZE_HOSTS, len(self.plan.home) // FREEZE_DIVISOR)
         above = len(self.gone) + len(self.removed_at) > mark
@@ -445,12 +453,13 @@ class Chairman:
             self._soon(now, out)
             return
         plan = self.plan
-        if self.gone and self._may_remove(now, out):
-            removed = [n for n in self.gone if n in plan.home]
+        if (self.gone or self.frozen) and self._may_remove(now, out):
+            removed = [n for n, at in self.gone.items() if now - at < FRESH_US or n in self.left]
+            self.gone = {n: at for n, at in self.gone.items() if n not in removed}
+            removed = [n for n in removed if n in plan.home]
             plan.remove(removed)
             self.readmission.note(removed)
             self.removed_at.extend([now] * len(removed))
-            self.gone = {}
         self._take_joins()
         self._fix_seats(now)
         self.left = {n: None for n in self.left if n in self.gone}
@@ -499,7 +508,7 @@ class Chairman:
         """There is more to do later: seats that wait their turn, joins over the batch, a thaw."""
         if self.joins:
             self._soon(now, out)
-        elif self.plan.seats_wrong or self.gone:
+        elif self.plan.seats_wrong or self.gone or self.frozen:
             self.next_batch = min(self.next_batch, now + self.settings.lease_us)
             out.wake(self.next_batch)
         if len(self.joined_at) > MAX_JOINS_WAITING:

@@ -188,26 +188,48 @@ def test_a_seat_that_fell_silent_keeps_its_vote_until_the_inquest() -> None:
     assert bench.seats() == [other]
 
 
-def test_many_deaths_at_once_freeze_removals_until_it_is_quiet() -> None:
-    bench = Bench()
-    bench.run(SECOND)
-    bench.join(*range(1, 5))
-    bench.run(10 * SECOND)
-    bench.join(5, 6, 7, 8)
-    bench.run(10 * SECOND)
+def report_gone(bench: Bench, dead: list[int]) -> None:
+    """Have the owners of all leaves report who of their members is dead, as they do each 2 s."""
     plan = bench.chairman.plan
-    dead = list(range(1, 8))
     for leaf in plan.leaves():
         gone = tuple(n for n in leaf.members if n in dead)
         witness = next(n for n in plan.home if plan.home[n] == leaf.cell)
         owner = Owner(leaf.cell, Order(1, 1, 1), 1, host(witness))
         bench.chairman.on_report(witness, Report(owner, gone, (), False), bench.now, bench.out)
+
+
+def freeze_with_dead(bench: Bench, dead: list[int]) -> None:
+    """Let eight hosts join and ``dead`` die at once."""
+    bench.run(SECOND)
+    bench.join(*range(1, 5))
+    bench.run(10 * SECOND)
+    bench.join(5, 6, 7, 8)
+    bench.run(10 * SECOND)
+    report_gone(bench, dead)
     bench.run(5 * SECOND)
     assert [n.what for n in bench.notices if n.what == "frozen"] == ["frozen"]
     assert len(bench.chairman.plan.home) == 8
-    bench.run(61 * SECOND)
+
+
+def test_many_deaths_at_once_freeze_removals_until_it_is_quiet() -> None:
+    bench = Bench()
+    dead = list(range(1, 8))
+    freeze_with_dead(bench, dead)
+    for _ in range(31):
+        report_gone(bench, dead)
+        bench.run(2 * SECOND)
     assert "thawed" in [n.what for n in bench.notices]
     assert len(bench.chairman.plan.home) == 1
+
+
+def test_who_came_back_during_a_freeze_is_not_removed_at_its_end() -> None:
+    bench = Bench()
+    freeze_with_dead(bench, list(range(1, 8)))
+    for _ in range(60):
+        report_gone(bench, [1, 2])  # the others answer again
+        bench.run(2 * SECOND)
+    assert "thawed" in [n.what for n in bench.notices]
+    assert sorted(bench.chairman.plan.home) == list(range(3, 9))
 
 
 def test_a_report_under_an_older_term_is_answered_with_the_newer_owner() -> None:
