@@ -18,6 +18,42 @@ invariant                meaning
 ``machine-raised``       a machine raised an exception (noted by the engine)
 =======================  ==========================================================================
 
+By :mod:`sim.checks.leases`, at each election:
+
+=======================  ==========================================================================
+``two-leases``           two peers hold a cell's lease at once under one electorate
+``two-chairmen``         two candidates hold the chair at once
+=======================  ==========================================================================
+
+By :mod:`sim.checks.topology`, at each commit:
+
+=======================  ==========================================================================
+``unfenced-write``       a topology write by somebody who does not hold the chair
+``lost-update``          a record was written over another version than the writer had read
+``healthy-host-removed`` a host was removed that lives and that no fault has touched for long
+``mass-removal``         more hosts were removed at once than the freeze allows
+=======================  ==========================================================================
+
+By :mod:`sim.checks.tables`:
+
+=======================  ==========================================================================
+``room-held-back``       a host told less free room than it has
+``summary-says-no``      a summary leaves no room where a host or member below it has some
+``wrong-verdict``        in a calm, a living member is held for suspect or dead
+``stale-table``          in a calm, a member's news of a while ago have not arrived
+=======================  ==========================================================================
+
+By :mod:`sim.checks.placement` and :mod:`sim.checks.vms`:
+
+=======================  ==========================================================================
+``wrong-refusal``        a request was refused although a host had room all the while
+``constraint-broken``    a placement breaks a constraint of its request
+``piled-up``             owners sent far more to hosts than these had room for
+``vm-lost``              a VM that was made is in no books, or on no hypervisor
+``vm-unaccounted``       a machine runs that is in no books
+``vm-stuck``             a VM is being made or removed for ever
+=======================  ==========================================================================
+
 The books of all hosts are audited together every :data:`AUDIT_EVERY_US`; the tree is looked at
 every :data:`TREE_EVERY_US`.  That costs little, since both only read what machines hold.
 """
@@ -28,6 +64,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fabric.units import SECOND
 from fabric.wire.tree import CellRecord, Order
+from sim.checks.leases import LeaseChecks
+from sim.checks.placement import PlacementChecks
+from sim.checks.tables import TableChecks
+from sim.checks.topology import WriteChecks
+from sim.checks.vms import VmChecks
 from sim.convergence import Convergence
 from sim.inspect import books_of, owns, paths_of
 from sim.workload import (
@@ -47,6 +88,9 @@ if TYPE_CHECKING:
 
 TREE_EVERY_US: Final = 1 * SECOND
 AUDIT_EVERY_US: Final = 10 * SECOND
+#: With more hosts than these their tables are looked at only so often.
+MANY: Final = 500
+TABLES_EVERY_US: Final = 10 * SECOND
 #: Messages under way, commits, sweeps: books may lag behind their callers by so much.
 GRACE_US: Final = 5 * SECOND
 #: A placement that is over is remembered so long: longer than any reservation of it can live.
@@ -72,10 +116,23 @@ class Checkers:
         #: Cell -> all (electorate, term) that were ever claimed.
         self._terms: dict[int, list[tuple[Order, int]]] = {}
         self.takeovers = 0
+        self.leases = LeaseChecks(world)
+        self.writes = WriteChecks(world)
+        self.tables = TableChecks(world)
+        self.placement = PlacementChecks(world, self.writes)
+        self.vms = VmChecks(world, workload.vms)
 
     def start(self) -> None:
         """Look from now on, again and again."""
+        world = self._world
+        world.watchers.append(self.leases.notice)
+        world.coordinator.on_commit = self.writes.commit
+        world.coordinator.on_restored = self.writes.load
+        self.writes.load()
+        self._workload.on_placed = self.placement.placed
+        self._workload.on_refused = self.placement.refused
         self._converged()
+        self._each_second()
         self._tree()
         self._audit_again()
 
@@ -89,6 +146,14 @@ class Checkers:
         for node in self._world.living():
             self._look_at_paths(node)
         engine.at(engine.now + TREE_EVERY_US, self._tree)
+
+    def _each_second(self) -> None:
+        engine = self._world.engine
+        self.writes.watch()
+        self.placement.sample(self.convergence.depth)
+        self.tables.look()
+        pause_us = SECOND if len(self._world.hosts) <= MANY else TABLES_EVERY_US
+        engine.at(engine.now + pause_us, self._each_second)
 
     def _audit_again(self) -> None:
         engine = self._world.engine
@@ -162,6 +227,8 @@ class Checkers:
             if node.alive:
                 self._audit_host(node, confirmed)
         self._compare_promises(confirmed)
+        self.vms.audit()
+        self.tables.sums()
 
     def _audit_host(self, node: Node, confirmed: dict[str, Node]) -> None:
         books = books_of(node)
@@ -234,6 +301,7 @@ class Checkers:
         """Look a last time, and judge what must have come right by now."""
         world = self._world
         self.audit()
+        self.placement.finish()
         self.convergence.look()
         since_us = world.engine.now - world.calm_since_us
         if since_us < LIVENESS_US:

@@ -72,6 +72,8 @@ class VirtualCoordinator:
         self.on_commit: Callable[[Commit, Epoch | None], None] = lambda commit, holder: None
         #: When the chair was last taken from its holder by a fault.
         self.expired_us = -LOST_AFTER_US
+        #: Told when an old copy has taken the place of everything.
+        self.on_restored: Callable[[], None] = lambda: None
         #: Carried out, but the asker learns nothing: so many of the next requests.
         self.lose_answers = 0
         #: The same for commits alone.
@@ -192,6 +194,7 @@ class VirtualCoordinator:
         self._rows.update(copy)
         self.expire()
         self.changes += 1
+        self.on_restored()
 
 
 def records_of(copy: Copy) -> Copy:

@@ -347,9 +347,7 @@ def _campaign(
     return differing
 
 
-def _compare(
-    scenario: Scenario, variants: Sequence[Variant], out: TextIO
-) -> Difference | None:
+def _compare(scenario: Scenario, variants: Sequence[Variant], out: TextIO) -> Difference | None:
     """Compare the first variant with each other one; return the first difference."""
     first = variants[0]
     for other in variants[1:]:

@@ -218,9 +218,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all commands with many runs have."""
-    parser.add_argument(
-        "--jobs", metavar="N", help="runs at the same time (default: one per core)"
-    )
+    parser.add_argument("--jobs", metavar="N", help="runs at the same time (default: one per core)")
     parser.add_argument(
         "--timeout", metavar="S", help=f"wall seconds a run may take (default {TIMEOUT_S:.0f})"
     )

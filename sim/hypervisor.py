@@ -27,8 +27,9 @@ INVENTORY_US: Final = 5_000
 class Hypervisors:
     """One hypervisor per host, made when first used."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, fail_ppm: int = 0) -> None:
         self._engine = engine
+        self._fail = {"CreateMachine": fail_ppm, "DestroyMachine": fail_ppm} if fail_ppm else None
         self.by_node: dict[int, SimulatedHypervisor] = {}
         #: Node index -> when its hypervisor answers again; those that refuse everything.
         self.stalled_until: dict[int, int] = {}
@@ -41,7 +42,7 @@ class Hypervisors:
         hypervisor = self.by_node.get(node.index)
         if hypervisor is None:
             stream = engine.streams.stream("hypervisor", node.index)
-            hypervisor = self.by_node[node.index] = SimulatedHypervisor(stream)
+            hypervisor = self.by_node[node.index] = SimulatedHypervisor(stream, self._fail)
             self._delays[node.index] = engine.streams.stream("hypervisor-delay", node.index)
         quick = isinstance(call, Inventory)
         half = (INVENTORY_US if quick else MIN_US + self._delays[node.index].below(SPREAD_US)) // 2

@@ -94,6 +94,16 @@ class Scenario:
     #: Hosts that never start. The others keep their numbers, and with these all that is random
     #: about them.
     absent: tuple[int, ...] = ()
+    #: So many placements are asked for at the same instant.
+    burst: int = 1
+    #: vCPUs of every host, with 4 GB of memory each; 0: a mix of sizes with more room than wanted.
+    host_cpu: int = 0
+    #: Percent of the placements that become VMs, that avoid a datastore, that pack hosts full.
+    vm_percent: int = 0
+    avoid_percent: int = 0
+    pack_percent: int = 0
+    #: Calls to hypervisors that fail.
+    hypervisor_fail_ppm: int = 0
     faults: tuple[Fault, ...] = ()
 
     def check(self, where: Where = lambda field, nth=0: "") -> Scenario:
@@ -158,6 +168,12 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "inner_max": (0, 128),
     "probe_ms": (100, 60_000),
     "vm_life_s": (1, MAX_DURATION_S),
+    "burst": (1, 10_000),
+    "host_cpu": (0, 1_024),
+    "vm_percent": (0, 100),
+    "avoid_percent": (0, 100),
+    "pack_percent": (0, 100),
+    "hypervisor_fail_ppm": (0, 900_000),
 }
 
 
@@ -197,6 +213,7 @@ def read_int(field: str, text: str) -> int:
 
 
 # --- files ----------------------------------------------------------------------------------------
+
 
 def load_scenario(path: str | Path, changes: Mapping[str, Any] | None = None) -> Scenario:
     """Read a scenario file; ``changes`` (from flags) override it."""

@@ -90,9 +90,7 @@ class Recorder:
             if name in self.lanes or other in self.lanes:
                 body = getattr(message, "body", message)
                 detail = self._brief(node, body)
-                step = Step(
-                    engine.now, name, other, type(body).__name__, detail, message=message
-                )
+                step = Step(engine.now, name, other, type(body).__name__, detail, message=message)
                 self._flying[(id(message), other)] = step
                 self._append(step)
         elif name in self.lanes and kind in VERBS:

@@ -13,6 +13,7 @@ from typing import Final
 from fabric.stream import Stream
 from fabric.units import MS, SECOND
 from sim.faults import Crash, Cut, Expire, Fault, Lossy, Outage, Slow
+from sim.gray import Echo, OnChairman, OnOwner, Pause, Sever
 from sim.scenario import Scenario
 from sim.streams import Streams
 
@@ -31,8 +32,8 @@ def swarm(seed: int) -> Scenario:
     faults: list[Fault] = []
     for kind, draw in enumerate(_KINDS):
         each = streams.stream("swarm-fault", kind)
-        if each.below(100) < 40:
-            faults += [fault for _ in range(1 + each.below(3)) for fault in draw(each, hosts)]
+        if each.below(100) < 30:
+            faults += [fault for _ in range(1 + each.below(2)) for fault in draw(each, hosts)]
     faults.sort(key=lambda fault: fault.at_us)
     end_us = (FROM_US + FOR_US) // SECOND
     return Scenario(
@@ -41,6 +42,12 @@ def swarm(seed: int) -> Scenario:
         duration_s=end_us + 15 + CALM_S,
         place_rate=(2, 5, 10)[stream.below(3)],
         vm_life_s=(5, 20, 80)[stream.below(3)],
+        burst=(1, 1, 20)[stream.below(3)],
+        host_cpu=(0, 4, 8)[stream.below(3)],
+        vm_percent=(0, 50)[stream.below(2)],
+        avoid_percent=(0, 30)[stream.below(2)],
+        pack_percent=(0, 50, 100)[stream.below(3)],
+        hypervisor_fail_ppm=(0, 0, 100_000)[stream.below(3)],
         leaf_min=3,
         leaf_max=6,
         inner_min=3,
@@ -100,6 +107,59 @@ def _expire(stream: Stream, hosts: int) -> list[Fault]:
     return [Expire(_when(stream))]
 
 
+def _pause(stream: Stream, hosts: int) -> list[Fault]:
+    return [Pause(_when(stream), stream.below(hosts), _lasts(stream, 1, 15))]
+
+
+def _echo(stream: Stream, hosts: int) -> list[Fault]:
+    return [Echo(_when(stream), _lasts(stream, 5, 20), 50_000, 6 * SECOND)]
+
+
+def _owner_goes(stream: Stream, hosts: int) -> list[Fault]:
+    """An owner dies, is cut off or stops, and perhaps the next one as well, and the next."""
+    at, level, nth = _when(stream), stream.below(3), stream.below(4)
+    faults: list[Fault] = []
+    for _ in range(1 + stream.below(3)):
+        lasts = _lasts(stream, 3, 10)
+        one: Fault = (Crash(0, 0, lasts), Cut(0, (0,), lasts), Pause(0, 0, lasts))[stream.below(3)]
+        faults.append(OnOwner(at, level, nth, one))
+        at += _lasts(stream, 1, 4)
+    return faults
+
+
+def _owner_fades(stream: Stream, hosts: int) -> list[Fault]:
+    """An owner becomes slow, then nobody hears it any more."""
+    at, level, nth = _when(stream), stream.below(3), stream.below(4)
+    slow = Slow(0, 12 * SECOND, 0, 100 + stream.below(300))
+    cut = Cut(0, (0,), 8 * SECOND, one_way=True)
+    later = at + _lasts(stream, 1, 3)
+    return [OnOwner(at, level, nth, slow), OnOwner(later, level, nth, cut)]
+
+
+def _all_restart(stream: Stream, hosts: int) -> list[Fault]:
+    """A takeover, and right after it the whole fabric restarts, as after a power cut."""
+    at = _when(stream)
+    first = OnOwner(at, stream.below(2), stream.below(4), Crash(0, 0, 5 * SECOND))
+    at += _lasts(stream, 2, 4)
+    everybody = [Crash(at, h, 1 * SECOND + stream.below(2000) * MS) for h in range(hosts)]
+    return [first, *everybody]
+
+
+def _chairman_goes(stream: Stream, hosts: int) -> list[Fault]:
+    at, lasts = _when(stream), _lasts(stream, 2, 12)
+    one: Fault = (Pause(0, 0, lasts), Sever(0, 0, lasts))[stream.below(2)]
+    return [OnChairman(at, one)]
+
+
+def _expiry_amid_changes(stream: Stream, hosts: int) -> list[Fault]:
+    """The chair is lost again and again while hosts come and go."""
+    at = _when(stream)
+    crashes = [
+        Crash(at + i * 700 * MS, stream.below(hosts), 5 * SECOND, wipe=True) for i in range(2)
+    ]
+    return [*crashes, *[Expire(at + 4 * SECOND + i * 900 * MS) for i in range(8)]]
+
+
 _KINDS: Final[tuple[Callable[[Stream, int], list[Fault]], ...]] = (
     _crash,
     _wipe,
@@ -109,4 +169,11 @@ _KINDS: Final[tuple[Callable[[Stream, int], list[Fault]], ...]] = (
     _slow,
     _outage,
     _expire,
+    _pause,
+    _echo,
+    _owner_goes,
+    _owner_fades,
+    _all_restart,
+    _chairman_goes,
+    _expiry_amid_changes,
 )

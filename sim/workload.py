@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from fabric.errors import FabricError, Unavailable
-from fabric.placement.request import Placed, PlacementRequest
+from fabric.placement.request import Constraint, Placed, PlacementRequest
 from fabric.stream import Stream
 from fabric.units import SECOND
 from fabric.wire.common import Done
 from fabric.wire.placement import ConfirmAsk, PlaceAsk, Refusal, ReleaseAsk
+from sim.vms import VmCallers
 
 if TYPE_CHECKING:
     from sim.engine import Node
@@ -24,30 +25,35 @@ if TYPE_CHECKING:
 
 #: Flavors: vCPUs, memory, disk.
 FLAVORS: Final = ((1, 1024, 10_240), (1, 2048, 20_480), (2, 4096, 40_960), (4, 8192, 81_920))
+#: Datastores of the hosts, where scenarios have requests that avoid one of them.
+DATASTORES: Final = ("local", "spare")
 #: How long a caller waits for a placement.
 TIMEOUT_US: Final = 10 * SECOND
 #: A release that found nobody is tried again after so long.
 RETRY_US: Final = 5 * SECOND
 
 # states of one placement
-ASKED, PLACED, CONFIRMED, RELEASING, RELEASED, REFUSED, FAILED, DOUBTFUL = range(8)
+ASKED, PLACED, CONFIRMED, RELEASING, RELEASED, REFUSED, FAILED, DOUBTFUL, WITH_VM = range(9)
 #: States in which a host may hold room for the placement and somebody still minds it.
-UNDER_WAY: Final = frozenset({PLACED, CONFIRMED, RELEASING, DOUBTFUL})
+UNDER_WAY: Final = frozenset({PLACED, CONFIRMED, RELEASING, DOUBTFUL, WITH_VM})
 
 
 class Placing:
     """One placement, as its caller sees it."""
 
-    __slots__ = ("changed_us", "key", "placed", "state", "stream")
+    __slots__ = ("asked_us", "changed_us", "key", "number", "placed", "request", "state", "stream")
 
-    def __init__(self, key: str, stream: Stream) -> None:
-        self.key = key
+    def __init__(self, number: int, request: PlacementRequest, stream: Stream, now: int) -> None:
+        self.number = number
+        self.key = request.key
+        self.request = request
         #: Whatever is random about it: its size, whom it asks.
         self.stream = stream
+        self.asked_us = now
         self.state = ASKED
         self.placed: Placed | None = None
         #: When the state was entered.
-        self.changed_us = 0
+        self.changed_us = now
 
 
 class Workload:
@@ -69,6 +75,10 @@ class Workload:
         #: Asked for before the fabric had formed; not counted among the others.
         self.latency_us: list[int] = []
         self.stopped = False
+        self.vms = VmCallers(world, self, life_us)
+        #: Told of each answer: a place, or that there is none.
+        self.on_placed: Callable[[PlacementRequest, Placed], None] = lambda request, placed: None
+        self.on_refused: Callable[[PlacementRequest, int], None] = lambda request, asked_us: None
 
     def start(self) -> None:
         """Begin placing now."""
@@ -80,9 +90,9 @@ class Workload:
         if self.stopped:
             return
         engine = self._engine
-        number = self._next
-        self._next += 1
-        self._place(number)
+        for _ in range(self._world.scenario.burst):
+            self._place(self._next)
+            self._next += 1
         engine.at(self._begin_us + self._next * SECOND // self._rate, self._tick)
 
     @property
@@ -95,16 +105,21 @@ class Workload:
         engine = self._engine
         stream = engine.streams.stream("placement", number)
         cpu, memory_mb, disk_mb = FLAVORS[stream.below(len(FLAVORS))]
-        key = f"p{number}"
-        placing = Placing(key, stream)
-        request = PlacementRequest(key, f"vm{number}", cpu, memory_mb, disk_mb)
+        scenario = self._world.scenario
+        constraints: tuple[Constraint, ...] = ()
+        if scenario.avoid_percent and stream.below(100) < scenario.avoid_percent:
+            constraints = (Constraint("datastore", (DATASTORES[stream.below(2)],), negative=True),)
+        packs = scenario.pack_percent and stream.below(100) < scenario.pack_percent
+        policy = "pack" if packs else "spread"
+        request = PlacementRequest(
+            f"p{number}", f"vm{number}", cpu, memory_mb, disk_mb, constraints, policy
+        )
         entry = self._entry(stream)
         if entry is None:
             self.unavailable += 1
             return
-        self.open[key] = placing
-        placing.changed_us = engine.now
-        self._ask(
+        placing = self.open[request.key] = Placing(number, request, stream, engine.now)
+        self.ask(
             entry,
             PlaceAsk(request, TIMEOUT_US // 1000),
             lambda answer: self._answered(placing, answer),
@@ -120,7 +135,7 @@ class Workload:
                 return node
         return None
 
-    def _ask(
+    def ask(
         self, entry: Node, body: Any, done: Callable[[Any], None], nobody: Callable[[], None]
     ) -> None:
         """Call ``entry``; ``nobody`` is called instead of ``done`` if no reply comes in time."""
@@ -155,10 +170,12 @@ class Workload:
             placing.placed = answer
             self.latency_us.append(self._engine.now - placing.changed_us)
             self._set(placing, PLACED)
+            self.on_placed(placing.request, answer)
             self._confirm(placing)
         elif isinstance(answer, Refusal):
             self.refused += 1
             self._set(placing, REFUSED)
+            self.on_refused(placing.request, placing.asked_us)
         elif isinstance(answer, Unavailable):
             self.unavailable += 1
             self._set(placing, FAILED)
@@ -177,7 +194,7 @@ class Workload:
         if entry is None:
             self._doubt(placing)
             return
-        self._ask(
+        self.ask(
             entry,
             ConfirmAsk(placing.placed, TIMEOUT_US // 1000),
             lambda answer: self._confirmed(placing, answer),
@@ -187,8 +204,12 @@ class Workload:
     def _confirmed(self, placing: Placing, answer: Any) -> None:
         if isinstance(answer, Done):
             self.placed += 1
-            self._set(placing, CONFIRMED)
             engine = self._engine
+            if placing.number % 100 < self._world.scenario.vm_percent:
+                self._set(placing, WITH_VM)
+                self.vms.create(placing)
+                return
+            self._set(placing, CONFIRMED)
             engine.at(engine.now + self._life_us, lambda: self._release(placing))
         elif isinstance(answer, FabricError):
             self._doubt(placing)
@@ -214,12 +235,16 @@ class Workload:
         if entry is None:
             again()
             return
-        self._ask(
+        self.ask(
             entry,
             ReleaseAsk(placing.placed, TIMEOUT_US // 1000),
             lambda answer: self._released(placing) if isinstance(answer, Done) else again(),
             again,
         )
+
+    def settled(self, placing: Placing) -> None:
+        """The VM of a placement is gone, and with it the room that it held."""
+        self._released(placing)
 
     def _released(self, placing: Placing) -> None:
         self._set(placing, RELEASED)

@@ -24,9 +24,10 @@ from sim.preform import preform
 from sim.scenario import CALM_S, Scenario, peer_settings
 from sim.streams import Streams
 from sim.trace import Trace
+from sim.workload import DATASTORES
 
 #: Sizes of hosts: vCPUs, memory. A mix, so that best fits differ.
-SIZES: Final = ((16, 65_536), (32, 131_072), (64, 262_144))
+SIZES: Final[tuple[tuple[int, int], ...]] = ((16, 65_536), (32, 131_072), (64, 262_144))
 DATASTORE_MB: Final = 2_000_000
 #: Hosts begin to arrive when the first candidate has had time to create the topology.
 FIRST_HOST_US: Final = 500 * MS
@@ -68,11 +69,13 @@ class SimWorld:
         self.engine = Engine(scenario.seed, network, trace, scenario.fidelity)
         self.coordinator = VirtualCoordinator(self.engine)
         self.engine.coordinator = self.coordinator
-        self.hypervisors = Hypervisors(self.engine)
+        self.hypervisors = Hypervisors(self.engine, scenario.hypervisor_fail_ppm)
         self.engine.hypervisor = self.hypervisors
         self.engine.on_violation = self.violation
         self.engine.on_notice = self._noticed
         self.violations: list[Violation] = []
+        #: Told of all that peers tell of themselves.
+        self.watchers: list[Callable[[Node, object], None]] = []
         #: Told of each violation as it is found.
         self.on_violation: Callable[[Violation], None] = lambda violation: None
         #: All hosts by number, and the candidates.
@@ -95,9 +98,12 @@ class SimWorld:
 
     def _build(self) -> None:
         scenario, engine = self.scenario, self.engine
-        specs = [
-            simulated_host(cpu, memory_mb, {"local": DATASTORE_MB}) for cpu, memory_mb in SIZES
-        ]
+        sizes = SIZES
+        if scenario.host_cpu:
+            sizes = ((scenario.host_cpu, scenario.host_cpu * 4096),)
+        names = DATASTORES if scenario.avoid_percent else DATASTORES[:1]
+        stores = dict.fromkeys(names, DATASTORE_MB)
+        specs = [simulated_host(cpu, memory_mb, stores) for cpu, memory_mb in sizes]
         for number in range(scenario.candidates):
             role = Role(f"candidate-{number}", -1, number, None)
             self.candidates.append(self._add(role))
@@ -224,6 +230,8 @@ class SimWorld:
     def _noticed(self, node: Node, notice: object) -> None:
         if isinstance(notice, ChairmanNotice) and notice.what == "thawed":
             self.calm_since_us = self.engine.now
+        for watcher in self.watchers:
+            watcher(node, notice)
 
 
 def fault_plan(scenario: Scenario) -> list[Fault]:

@@ -9,6 +9,7 @@ import pytest
 from sim.faults import Crash, Cut, Fault, Outage
 from sim.run import run
 from sim.scenario import Scenario
+from sim.swarm import swarm
 
 SMALL = {"leaf_min": 3, "leaf_max": 6, "inner_min": 3, "inner_max": 6}
 
@@ -31,4 +32,19 @@ def test_hosts_that_were_removed_together_come_back(seed: int) -> None:
             faults=REMOVED_TOGETHER, **SMALL,  # type: ignore[arg-type]
         )
     )  # fmt: skip
+    assert result.ok, json.dumps(result.violations[:5], indent=1)
+
+
+#: A host of bad health (Lifeguard) stretched its probes over several rounds, and each round gave
+#: the one under way up for the next: it never found anybody silent, nor itself alone.
+STRETCHED_PROBES = 30
+#: Whoever came back during a freeze stayed on the chairman's list and was removed when it thawed.
+REMOVED_AT_THAW = 38
+#: A suspicion told of a restarted host's new life carried the old life's load into it.
+LOAD_OF_AN_EARLIER_LIFE = 94
+
+
+@pytest.mark.parametrize("seed", [STRETCHED_PROBES, REMOVED_AT_THAW, LOAD_OF_AN_EARLIER_LIFE])
+def test_seeds_of_the_swarm_that_once_failed(seed: int) -> None:
+    result = run(swarm(seed))
     assert result.ok, json.dumps(result.violations[:5], indent=1)
