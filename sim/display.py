@@ -111,6 +111,8 @@ class Display:
                 f"{violation['detail']}",
                 file=self._stream,
             )
+            for message in violation["messages"]:
+                print(f"      {message}", file=self._stream)
         hidden = result.violations_total - min(len(result.violations), 20)
         if hidden > 0:
             print(f"  ! and {hidden} more", file=self._stream)

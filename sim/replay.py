@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sim import compiled
+from sim.causal_story import causal_story, explain
 from sim.display import Display
 from sim.run import run
 from sim.save import scenario_of, to_toml
@@ -18,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="SEED|FILE", help="seed, SEED@MARK or scenario file")
     parser.add_argument(
         "--show", action="store_true", help="print the scenario as a file, and do not run it"
+    )
+    parser.add_argument(
+        "--story", action="store_true", help="draw what led to the first violation"
     )
     parser.add_argument(
         "--compiled", action="store_true", help="use the compiled core that `make compiled` made"
@@ -40,7 +44,11 @@ def main(args: argparse.Namespace | Mapping[str, Any]) -> int:
         result = run(scenario, display)
     finally:
         display.close()
+    explain(scenario, result)
     display.table(result)
+    if arguments.get("story") and result.violations:
+        invariant = result.violations[0]["invariant"]
+        print(f"\n{causal_story(scenario, invariant)}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(result.to_json(), flush=True)
     if result.interrupted:

@@ -237,6 +237,10 @@ def main(args: argparse.Namespace | Mapping[str, Any]) -> int:
         result = run(scenario, display)
     finally:
         display.close()
+    if not result.ok:
+        from sim.causal_story import explain  # which runs scenarios itself
+
+        explain(scenario, result)
     display.table(result)
     if as_json:
         print(result.to_json(), flush=True)

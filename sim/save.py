@@ -36,6 +36,12 @@ def to_toml(scenario: Scenario, comment: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
+def fault_line(fault: Any) -> str:
+    """Return a fault in one line, for people."""
+    kind, *pairs = _fault(fault)
+    return f"{kind[8:-1]} {', '.join(pairs)}"
+
+
 def _fault(fault: Any) -> Iterable[str]:
     """Return the keys of one fault, each as ``key = value``."""
     kinds = [kind for kind, cls in KINDS.items() if cls is type(fault)]

@@ -24,10 +24,12 @@ from typing import Any, Final, TextIO, TypeVar
 
 from fabric.errors import ScenarioError
 from sim import compiled
+from sim.causal_story import causal_story
 from sim.faults import Fault
 from sim.jobs import Jobs, Outcome, Work, execute
 from sim.save import mark, scenario_of, to_toml
 from sim.scenario import Scenario, read_int
+from sim.simpler import ending, present, renumbered, rounded, simpler, with_hosts, without
 from sim.story import tell_story
 from sim.world import FIRST_HOST_US, fault_plan
 
@@ -37,7 +39,8 @@ T = TypeVar("T")
 MAX_RUNS: Final = 500
 #: Settings that are not tried at their defaults: they are shrunk otherwise, or say what the run is.
 _KEPT: Final = frozenset({"hosts", "seed", "duration_s", "faults", "placements", "checkers",
-                          "trace", "leaf_min", "leaf_max", "inner_min", "inner_max"})  # fmt: skip
+                          "trace", "absent", "leaf_min", "leaf_max", "inner_min",
+                          "inner_max"})  # fmt: skip
 _SECOND_US: Final = 1_000_000
 
 #: Runs candidates and says what became of each.
@@ -112,8 +115,12 @@ class Shrinker:
                 ("settings", self._settings),
                 ("placements", self._placements),
                 ("hosts", self._hosts),
+                ("hosts left out", self._absent),
                 ("sides of cuts", self._sides),
+                ("numbers", self._numbers),
             ):
+                if self.runs >= self._max_runs:
+                    break
                 step()
                 self._tell(f"{name}: {self.describe()}")
         return self.now
@@ -123,7 +130,7 @@ class Shrinker:
         now = self.now
         placements = f"{len(now.placements)}" if now.placements else f"{now.place_rate}/s"
         return (
-            f"{len(now.faults)} faults, {placements} placements, {now.hosts} hosts, "
+            f"{len(now.faults)} faults, {placements} placements, {len(present(now))} hosts, "
             f"{now.duration_s} s ({self.runs} runs)"
         )
 
@@ -146,7 +153,7 @@ class Shrinker:
         """End right after the violation: every later run is shorter for it."""
         seen = int(self.outcome.at_s)
         lengths = [seen + 1, seen + 5, seen + 30]
-        self._first(_ending(self.now, s) for s in lengths if s < self.now.duration_s)
+        self._first(ending(self.now, s) for s in lengths if s < self.now.duration_s)
 
     def _faults(self) -> None:
         def first(parts: Iterator[list[Fault]]) -> list[Fault] | None:
@@ -180,10 +187,32 @@ class Shrinker:
         low, high = 0, self.now.hosts
         while high - low > 1:
             middle = (low + high) // 2
-            if self._first([_with_hosts(self.now, middle)]) is None:
+            if self._first([with_hosts(self.now, middle)]) is None:
                 low = middle
             else:
                 high = middle
+
+    def _absent(self) -> None:
+        """Leave out single hosts, wherever they stand; then number those that are left anew."""
+        base = self.now
+
+        def first(parts: Iterator[list[int]]) -> list[int] | None:
+            found = self._first(without(base, tuple(part)) for part in parts if part)
+            return None if found is None else present(found)
+
+        ddmin(present(base), first)
+        self._first(renumbered(self.now))
+
+    def _numbers(self) -> None:
+        """Rounder and smaller numbers in faults: all at once, then fault by fault."""
+        self._first([self._with(faults=tuple([rounded(fault) for fault in self.now.faults]))])
+        for nth in range(len(self.now.faults)):
+            while self._first([self._changed(nth, f) for f in simpler(self.now.faults[nth])]):
+                pass
+
+    def _changed(self, nth: int, fault: Fault) -> Scenario:
+        faults = self.now.faults
+        return self._with(faults=(*faults[:nth], fault, *faults[nth + 1 :]))
 
     def _sides(self) -> None:
         for nth, fault in enumerate(self.now.faults):
@@ -198,9 +227,7 @@ class Shrinker:
             ddmin(hosts, first)
 
     def _side(self, nth: int, hosts: list[int]) -> Scenario:
-        faults = list(self.now.faults)
-        faults[nth] = _replace(faults[nth], hosts=tuple(hosts))
-        return self._with(faults=tuple(faults))
+        return self._changed(nth, _replace(self.now.faults[nth], hosts=tuple(hosts)))
 
     def _with(self, **changes: Any) -> Scenario:
         return dataclasses.replace(self.now, **changes)
@@ -211,32 +238,12 @@ def _replace(fault: Any, **changes: Any) -> Fault:
     return changed
 
 
-def _ending(scenario: Scenario, duration_s: int) -> Scenario:
-    """Return the scenario with an earlier end, without the faults that would come after it."""
-    faults = tuple([f for f in scenario.faults if f.at_us < duration_s * _SECOND_US])
-    return dataclasses.replace(scenario, duration_s=duration_s, faults=faults)
-
-
 def _possible(scenario: Scenario) -> bool:
     try:
         scenario.check()
     except ScenarioError:
         return False
     return True
-
-
-def _with_hosts(scenario: Scenario, hosts: int) -> Scenario:
-    """Return the scenario with only the first ``hosts`` hosts, and the faults that these have."""
-    faults: list[Fault] = []
-    for fault in scenario.faults:
-        side = getattr(fault, "hosts", None)
-        if isinstance(side, tuple):
-            here = tuple(host for host in side if host < hosts)
-            if here:
-                faults.append(_replace(fault, hosts=here))
-        elif getattr(fault, "host", 0) < hosts:
-            faults.append(fault)
-    return dataclasses.replace(scenario, hosts=hosts, faults=tuple(faults))
 
 
 # --- what comes out -------------------------------------------------------------------------------
@@ -288,7 +295,11 @@ def shrink_to_files(
     folder.mkdir(parents=True, exist_ok=True)
     text = to_toml(small, f"{what}\nShrunk from {name} in {shrinker.runs} runs.")
     test.write_text(regression_test(path.stem, what, name, small), encoding="utf-8")
-    chart = jobs.all([lambda: Outcome(detail=tell_story(small, invariant))])[0].detail
+    charts = jobs.all([
+        lambda: Outcome(detail=tell_story(small, invariant)),
+        lambda: Outcome(detail=causal_story(small, invariant)),
+    ])  # fmt: skip
+    chart = f"{charts[0].detail}\nWhat led to it:\n\n{charts[1].detail}"
     story.write_text(f"{what}\n\n{chart}", encoding="utf-8")
     # last: a directory with the scenario has the rest
     path.write_text(text, encoding="utf-8")
@@ -297,7 +308,7 @@ def shrink_to_files(
     return {
         "invariant": invariant,
         "runs": shrinker.runs,
-        "hosts": small.hosts,
+        "hosts": len(present(small)),
         "faults": len(small.faults),
         "duration_s": small.duration_s,
         "scenario": str(path),
