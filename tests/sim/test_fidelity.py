@@ -16,5 +16,6 @@ def test_a_quiet_tree_sends_what_its_form_says() -> None:
     assert sent["SyncAsk"] == 3 * places
     assert sent["LeaseAsk"] == 50 * 3 * seen.cells
     assert sent["LeaseGrant"] == sent["LeaseAsk"] - 50 * seen.seated
-    assert len(sent) == 5
+    assert sent["Inquest"] == sent["Here"] > 0  # the chairman asks whether anybody hears it
+    assert len(sent) == 7
     assert (len(seen.takeovers_s), seen.unfilled) == (KILLS, 0)
