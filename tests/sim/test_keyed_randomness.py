@@ -60,14 +60,14 @@ def test_a_hypervisor_takes_as_long_whatever_others_do(noise: int) -> None:
 def doors(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, Any]]:
     """Return whom each placement asked first, and for what."""
     asked: dict[str, tuple[str, Any]] = {}
-    ask = Workload._ask
+    ask = Workload.ask
 
     def noting(self: Workload, entry: Node, body: Any, *rest: Any) -> None:
         if hasattr(body, "request"):
             asked[body.request.key] = (entry.role.name, body.request)
         ask(self, entry, body, *rest)
 
-    monkeypatch.setattr(Workload, "_ask", noting)
+    monkeypatch.setattr(Workload, "ask", noting)
     run(scenario)
     return asked
 
