@@ -166,7 +166,9 @@ class Leases:
         gossip, holder = self.cells.gossip.get(msg.cell), msg.holder
         if holder is None or gossip is None or gossip.level == 0:
             return
-        if gossip.speaker(holder.node_id) is None:
+        speaker = gossip.speaker(holder.node_id)
+        if speaker is None or speaker.news.state != ALIVE:
+            # a seat vouches for it: if it does not answer us, then because it forgot us
             gossip.introduce(out, holder)
 
     def on_lease_release(self, sender: int, msg: LeaseRelease, now: int, out: Sink) -> None:

@@ -48,3 +48,16 @@ LOAD_OF_AN_EARLIER_LIFE = 94
 def test_seeds_of_the_swarm_that_once_failed(seed: int) -> None:
     result = run(swarm(seed))
     assert result.ok, json.dumps(result.violations[:5], indent=1)
+
+
+#: An owner of the root lost its place there for a while and came back knowing nobody. The others
+#: had found it dead, held their table for complete, and so never showed themselves to it again,
+#: although the seats named it as the holder of the lease.
+FORGOTTEN_BY_ITS_OWNER = Cut(29_075_000, (11,), 14_669_000, one_way=True)
+
+
+def test_speakers_show_themselves_to_an_owner_that_forgot_them() -> None:
+    result = run(
+        Scenario(hosts=23, duration_s=132, seed=108, faults=(FORGOTTEN_BY_ITS_OWNER,), **SMALL)  # type: ignore[arg-type]
+    )
+    assert result.ok, json.dumps(result.violations[:5], indent=1)
