@@ -213,8 +213,12 @@ class Chairman:
         elif isinstance(answer, CommitRefused) and answer.reason == "lease":
             self.lease.epoch = None
             self._stop(out)
+        elif isinstance(answer, CommitRefused):
+            self.state = LOADING  # what was read is stale: not again at once, it may be so still
+            self.writing = None
+            self.next_batch = now + self.settings.batch_us
         else:
-            assert isinstance(answer, CommitRefused | Lost)
+            assert isinstance(answer, Lost)
             self._load(out)
 
     def _loaded(self, loaded: Loaded, now: int, out: Sink) -> None:
@@ -304,7 +308,9 @@ class Chairman:
             return
         node_id = msg.contact.node_id
         if node_id in self.gone or node_id in self.readmission.removed:
-            self.readmission.ask(msg, self.topo, out)
+            # what is being written may be refused: nobody may hear of it yet
+            written = self.topo if self.writing is None else None
+            self.readmission.ask(msg, written, out)
         else:
             self._admit(msg, now, out)
 

@@ -83,9 +83,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "told-before-written",
         "what could not be written is not read again: the plan goes on from what is nowhere",
         _CHAIRMAN,
-        "            assert isinstance(answer, CommitRefused | Lost)\n"
+        "            self.next_batch = now + self.settings.batch_us\n"
+        "        else:\n"
+        "            assert isinstance(answer, Lost)\n"
         "            self._load(out)\n",
-        "            assert isinstance(answer, CommitRefused | Lost)\n"
+        "            self.state = PRESIDING\n"
+        "        else:\n"
+        "            assert isinstance(answer, Lost)\n"
         "            self.writing = None\n",
     ),
     mutant(
