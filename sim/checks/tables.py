@@ -54,9 +54,11 @@ class TableChecks:
             leaves.setdefault(gossip.cell, {})[node.node_id] = (node, gossip)
         if now - world.last_fault_us < CALM_US or world.engine.network.loss_ppm:
             return
+        given_up = world.abandoned  # what they hold, and what is held of them, proves nothing
         for members in leaves.values():
-            for node, gossip in members.values():
-                self._look_at_table(node, gossip, members)
+            sound = {key: who for key, who in members.items() if who[0].index not in given_up}
+            for node, gossip in sound.values():
+                self._look_at_table(node, gossip, sound)
 
     def _own(self, node: Node) -> None:
         """What a host told of itself, against its books."""
