@@ -16,7 +16,8 @@ How it works
   than what is armed, ``rest`` whenever it differs; a superseded event is recognised by its tick
   when it comes up.
 * **Clocks** differ: each node sees virtual time plus its own offset.
-* Every delivered event and every output goes into the trace hash (``sim.trace``).
+* Every delivered event and every output goes into the trace hash (``sim.trace``); the frequent
+  ones (a message sent, delivered; a timer set) as one word each.
 
 A machine that raises is a finding; as under the real driver, it gets its next event all the same.
 """
@@ -55,9 +56,7 @@ from sim.trace import (
     PERSIST,
     PROMISE,
     REPLY,
-    REST,
     SEND,
-    WAKE,
     WINDOW,
     WOKEN_KIND,
     Trace,
@@ -134,7 +133,7 @@ class Node:
     def send(self, to: Contact, message: Message) -> None:
         engine = self.engine
         mark = engine.fingerprints[message.__class__](message, self.node_id)
-        engine.words += (SEND, mark)
+        engine.words.append(mark ^ SEND)
         self.carry(to, message, mark)
 
     def carry(self, to: Contact, message: Message, mark: int) -> None:
@@ -176,13 +175,13 @@ class Node:
 
     def wake(self, at: int) -> None:
         engine = self.engine
-        engine.words += (WAKE, at)
+        engine.words.append(at << 1)
         if at < self.armed:
             self._arm(at)
 
     def rest(self, until: int) -> None:
         engine = self.engine
-        engine.words += (REST, until)
+        engine.words.append(until << 1 | 1)
         if until != self.armed:
             self._arm(until)
 
@@ -434,7 +433,7 @@ class Engine:
                 if generation != node.generation:
                     continue
                 if mark is not None:
-                    words += (node.code, mark)
+                    words.append(node.code ^ mark)
                     count += 1
                     node.machine.handle(event, now + node.offset, node)
                 elif event is WOKEN:

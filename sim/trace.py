@@ -32,13 +32,13 @@ from typing import Annotated, Any, Final
 from fabric.wire.hints import field_hints
 
 #: Words per BLAKE2b update.
-WINDOW: Final = 16_384
+WINDOW: Final = 8_192
 
 #: Kinds of records; with the node's index they make one word (``index << 4 | kind``).
 (
-    DELIVER, WOKEN_KIND, EVENT, SEND, WAKE, REST, PERSIST, PROMISE,
+    DELIVER, WOKEN_KIND, EVENT, SEND, PERSIST, PROMISE,
     COORDINATE, DRIVE, REPLY, NOTIFY, LIFE,
-) = range(13)  # fmt: skip
+) = range(11)  # fmt: skip
 
 #: A fingerprint function takes the message and the sender's id.
 Fingerprint = Callable[[Any, int], int]
@@ -235,8 +235,9 @@ class _Source:
         if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
             if _is_int(args[0]):
                 return f"hash({expr})"
-            var = self.fresh("i")
-            return f"hash(tuple([{self.word(args[0], var)} for {var} in {expr}]))"
+            var, all_of_it = self.fresh("i"), self.fresh("t")
+            items = f"hash(tuple([{self.word(args[0], var)} for {var} in {all_of_it}]))"
+            return f"({items} if ({all_of_it} := {expr}) else {hash_ints(())})"  # mostly empty
         if origin is tuple:
             words = ", ".join(self.word(a, f"{expr}[{i}]") for i, a in enumerate(args))
             return f"hash(({words},))"

@@ -184,9 +184,8 @@ class CellGossip(Table):
             self.hooks.path_differs(self, news.contact, now, out)
         if news.state != ALIVE:
             self.freshen(member)  # it must hear of it, to refute
-        out.send(
-            news.contact, Ack(self.cell, self.key, msg.number, self.path, self.take_news())
-        )
+        told = self.take_news() if self.fresh else ()
+        out.send(news.contact, Ack(self.cell, self.key, msg.number, self.path, told))
 
     def on_ack(self, sender: int, msg: Ack, now: int, out: Sink) -> None:
         if msg.news:
@@ -364,7 +363,7 @@ class CellGossip(Table):
         if self.probe_number:
             self._outlasted(now, out)
         step = self.round % n  # n others: n steps after us
-        target = self.members[self.order[(self.position + step) % n]]
+        target = self.order[(self.position + step) % n]
         if needs_probe(target):
             self.probe_key = target.key
             self.probe_number = number = self._next_number()
@@ -373,7 +372,7 @@ class CellGossip(Table):
             self._send_ping(target, number, out)
         if now >= self.next_sync:
             self.next_sync = now + self.settings.anti_entropy_us
-            partner = self.members[self.order[self.stream.below(n)]]
+            partner = self.order[self.stream.below(n)]
             if partner.alive:
                 out.send(partner.contact, SyncAsk(self.cell, self.digest()))
 
@@ -423,7 +422,7 @@ class CellGossip(Table):
     def _send_ping(self, target: Member, number: int, out: Sink) -> None:
         if target.news.state != ALIVE:
             self.freshen(target)
-        told = self.take_news()
+        told = self.take_news() if self.fresh else ()
         out.send(
             target.news.contact, Ping(self.cell, self.key, number, self.round, self.path, told)
         )

@@ -34,7 +34,7 @@ class Table:
         self.me = me
         self.members: dict[int, Member] = {}  # the others, in key order; not ourselves
         self.listed: tuple[Sequence[Contact], Sequence[Contact]] = ((), ())  # by the record
-        self.order: list[int] = []  # their keys, sorted
+        self.order: list[Member] = []  # the same, by number
         self.position = 0  # where our key would stand in ``order``
         self._ranking: list[Member] | None = None
         self.living = 0  # how many others are alive and not under suspicion
@@ -63,16 +63,16 @@ class Table:
                     speaker = contact if self.level == 0 else Contact(0, "")
                     row = Member(key, unheard(key, speaker), observer)
                 rows[key] = row
-        self.order = sorted(rows)
-        self.members = {key: rows[key] for key in self.order}
+        self.members = {key: rows[key] for key in sorted(rows)}
+        self.order = list(self.members.values())
         self.living = sum([lives(row.news) for row in rows.values()])
-        self.position = sum([key < self.key for key in self.order])
+        self.position = sum([key < self.key for key in rows])
         self._ranking = None
         self.budget = len(rows).bit_length() + 2
         self.fresh = [m for m in self.fresh if m is self.myself or m.key in rows]
         self.freshen(self.myself)
         self._digested = 0
-        self._undigested = list(self.members.values())
+        self._undigested = self.order.copy()
         for row in self._undigested:
             row.mark, row.marked = 0, False
         self.version += 1
@@ -106,8 +106,6 @@ class Table:
     def take_news(self) -> tuple[News, ...]:
         """Return the news that go out now, the longest waiting first, and count them down."""
         fresh = self.fresh
-        if not fresh:
-            return ()
         taken = fresh[:MAX_NEWS]
         del fresh[:MAX_NEWS]
         for member in taken:
