@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+import fabric.cloudstore.replication as replication_module
 import fabric.cloudstore.shard as shard_module
 from sim.mutants.arena import Finding, go
 from tests.sim.store_cluster import Violation, World
@@ -24,5 +25,7 @@ def store_run(seed: int) -> Finding | None:
 
 
 if __name__ == "__main__":
-    shard_module.LOG_KEEP_BYTES = 4000  # trim often, so that trimming is part of every run
+    # tiny limits, so that trimming and many batches are part of every run
+    shard_module.LOG_KEEP_BYTES = 4000
+    replication_module.MAX_BATCH = 2
     go(store_run, int(sys.argv[1]), int(sys.argv[2]))

@@ -30,6 +30,7 @@ from fabric.machine import (
     LocalCall,
     Message,
     Persisted,
+    PersistFailed,
     Received,
     Write,
 )
@@ -57,6 +58,7 @@ from fabric.wire.store import (
     StoredDocument,
 )
 from sim.linearizability import READ, WRITE, Operation, chain, linearizable
+from tests.sim.store_faults import figure_eight, refuse_writes, rivals
 
 SHARD: Final = 0
 START: Final = 1_000_000 * SECOND
@@ -127,6 +129,8 @@ class Node:
         self.documents = SimDocuments(self._applied)
         self.disk: deque[tuple[Sequence[Write], int | None, Contact | None, Message]] = deque()
         self.disk_free_at = 0
+        #: So many of the next writes fail.
+        self.failing = 0
         self.wake_at = NEVER
         self.machine: ShardMachine
         self.calls: dict[int, Callable[[Any], None]] = {}
@@ -140,9 +144,11 @@ class Node:
         rows = sorted(self.log_rows.items())
         self.machine.start(rows, self.documents.durable_index, self.world.now, self)
 
-    def crash(self) -> None:
+    def crash(self, survived: int | None = None) -> None:
         self.up = False
-        survived = self.world.faults.below(len(self.disk) + 1)
+        self.failing = 0
+        if survived is None:
+            survived = self.world.faults.below(len(self.disk) + 1)
         for _ in range(survived):  # it reached the disk, but nobody was told
             self._write(self.disk.popleft()[0])
         self.disk.clear()
@@ -150,10 +156,17 @@ class Node:
         self.wake_at = NEVER
         self.calls.clear()
 
+    def crash_after_its_disk(self) -> None:
+        """Crash when all that is under way to the disk has just got there."""
+        self.crash(len(self.disk))
+
     def handle(self, event: Event) -> None:
         if not self.up:
             return
         self.machine.handle(event, self.world.now, self)
+        if self.machine.stopped is not None and isinstance(event, PersistFailed):
+            self.crash(0)  # as it must
+            return
         if self.machine.stopped is not None:
             raise Violation(f"replica stopped: {self.machine.stopped}")
         if self.machine.leads:
@@ -180,6 +193,10 @@ class Node:
         if not self.up or life != self.life:
             return
         writes, token, to, message = self.disk.popleft()
+        if self.failing:
+            self.failing -= 1
+            self.handle(PersistFailed(token or 0, "input/output error"))
+            return
         self._write(writes)
         if to is not None:
             self.send(to, message)
@@ -201,6 +218,8 @@ class Node:
 
     def send(self, to: Contact, message: Message) -> None:
         self.world.carry(self.contact.node_id, to.node_id, message)
+        if self.world.on_send is not None:
+            self.world.on_send(self, message)
 
     def wake(self, at: int) -> None:
         if at < self.wake_at:
@@ -362,6 +381,10 @@ class World:
         self.network = Stream(mix(seed, 2))
         self.loss_ppm = 30_000
         self.cut: set[tuple[int, int]] = set()
+        #: Messages of this type do not get through.
+        self.blocked: type[Any] | None = None
+        #: Told of each message that is sent, while a fault waits for one.
+        self.on_send: Callable[[Node, Message], None] | None = None
         self.call_id = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = 0
@@ -394,7 +417,8 @@ class World:
         self.now = max(self.now, end) if not stop() else self.now
 
     def carry(self, sender: int, to: int, message: Message) -> None:
-        if (sender, to) in self.cut or self.network.chance(self.loss_ppm):
+        blocked = self.blocked is not None and isinstance(message, self.blocked)
+        if blocked or (sender, to) in self.cut or self.network.chance(self.loss_ppm):
             return
         frame = encode_frame(sender, message)
         for _ in range(2 if self.network.chance(20_000) else 1):
@@ -441,13 +465,13 @@ class World:
         """Crash, restart, cut and heal at random for a while."""
         end = self.now + duration
         while self.now < end:
-            self._pause(50, 400)
-            kind = self.faults.below(7)
+            self.pause(50, 400)
+            kind = self.faults.below(10)
             node = self.nodes[self.faults.below(len(self.nodes))]
             if kind <= 1 and node.up:
                 node.crash()
             elif kind <= 2:
-                self._restart_all()
+                self.restart_all()
             elif kind == 3:  # one replica alone, the leader more often than not
                 leading = [n for n in self.nodes if n.up and n.machine.leads]
                 self.cut = self._links((*leading, node)[0])
@@ -456,6 +480,12 @@ class World:
                 self.cut = {(node.contact.node_id, other.contact.node_id)}
             elif kind == 5:
                 self.cut = set()
+            elif kind == 6:
+                rivals(self)
+            elif kind == 7:
+                figure_eight(self)
+            elif kind == 8:
+                refuse_writes(self, node)
             else:
                 self._only_copy()
             for each in self.nodes:
@@ -467,7 +497,7 @@ class World:
 
         Then both crash, and the others go on with the one whose disk had stalled.
         """
-        self._restart_all()
+        self.restart_all()
         leader = next((n for n in self.nodes if n.machine.leads), None)
         if leader is None or len(self.nodes) != 3:
             return
@@ -478,16 +508,16 @@ class World:
             stalled, sound = sound, stalled
         self.cut = self._links(alone)
         stalled.disk_free_at = self.now + 400 * MS
-        self._pause(20, 250)
+        self.pause(20, 250)
         for node in (stalled, sound):
             if node.up:
                 node.crash()
         self.cut = set()
         stalled.disk_free_at = self.now
         stalled.boot()
-        self._pause(200, 600)
+        self.pause(200, 600)
 
-    def _pause(self, least_ms: int, most_ms: int) -> None:
+    def pause(self, least_ms: int, most_ms: int) -> None:
         self.run_until(self.now + (least_ms + self.faults.below(most_ms - least_ms)) * MS)
 
     def _links(self, node: Node) -> set[tuple[int, int]]:
@@ -499,7 +529,7 @@ class World:
         index = node.documents.flush(node.machine.log.durable)
         node.handle(LocalCall(0, Flushed(SHARD, index)))
 
-    def _restart_all(self) -> None:
+    def restart_all(self) -> None:
         for node in self.nodes:
             if not node.up:
                 node.boot()
@@ -508,7 +538,9 @@ class World:
         """Stop all faults; within ten election timeouts the store must be whole again."""
         self.cut = set()
         self.loss_ppm = 0
-        self._restart_all()
+        for node in self.nodes:
+            node.failing = 0
+        self.restart_all()
         before = len(self.acknowledged)
         self.run_until(self.now + 3 * SECOND)
         if len(self.acknowledged) <= before:
