@@ -98,7 +98,7 @@ def run_seeds(root: Path, name: str, arena: str, first: int, end: int) -> Catch:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: os.nice(NICE),
+        preexec_fn=lambda: os.nice(max(NICE - os.nice(0), 0)),
     )
     lines: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None
