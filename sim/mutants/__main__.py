@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,15 @@ from sim.mutants.mutant import Mutant, StaleMutant
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit code."""
     args = _parser().parse_args(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _hunt(args)
+    except KeyboardInterrupt:
+        print("interrupted; nothing is left behind", file=sys.stderr)
+        return 130
+
+
+def _hunt(args: argparse.Namespace) -> int:
     try:
         mutants = _chosen(args.only)
         root = checkout()

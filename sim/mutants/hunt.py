@@ -100,6 +100,7 @@ def run_seeds(root: Path, name: str, arena: str, first: int, end: int) -> Catch:
         text=True,
         preexec_fn=lambda: os.nice(max(NICE - os.nice(0), 0)),
     )
+    _LIVE[process.pid] = process
     lines: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None
     assert process.stderr is not None
@@ -130,6 +131,7 @@ def run_seeds(root: Path, name: str, arena: str, first: int, end: int) -> Catch:
     finally:
         process.kill()
         process.wait()
+        del _LIVE[process.pid]
         for reader in readers:
             reader.join()
         process.stdout.close()
@@ -153,6 +155,27 @@ def _note(catch: Catch, line: dict[str, Any]) -> None:
         catch.seed = line["seed"]
 
 
+#: Processes that run now, so that an interrupted hunt leaves none behind.
+_LIVE: Final[dict[int, subprocess.Popen[str]]] = {}
+_INTERRUPTED: Final = threading.Event()
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool that ends at once when the hunt is interrupted."""
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        yield pool
+    except BaseException:
+        _INTERRUPTED.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(_LIVE.values()):
+            process.kill()
+        raise
+    finally:
+        pool.shutdown()
+
+
 def hunt_all(
     base: Path, mutants: list[Mutant], seeds: int, jobs: int, done: Callable[[Catch], None]
 ) -> list[Catch]:
@@ -160,10 +183,11 @@ def hunt_all(
 
     def one(mutant: Mutant) -> Catch:
         catch = hunt(base, mutant, seeds)
-        done(catch)
+        if not _INTERRUPTED.is_set():
+            done(catch)
         return catch
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with _workers(jobs) as pool:
         return list(pool.map(one, mutants))
 
 
@@ -179,5 +203,5 @@ def blame_nothing(base: Path, arenas: list[str], seeds: int, jobs: int) -> list[
         arena, first, end = part
         return run_seeds(base, f"unchanged/{arena}", arena, first, end)
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with _workers(jobs) as pool:
         return list(pool.map(one, parts))
