@@ -70,7 +70,7 @@ from sim.checks.tables import TableChecks
 from sim.checks.topology import WriteChecks
 from sim.checks.vms import VmChecks
 from sim.convergence import Convergence
-from sim.inspect import books_of, owns, paths_of
+from sim.inspect import books_of, cells_of, owns, paths_of
 from sim.workload import (
     CONFIRMED,
     DOUBTFUL,
@@ -311,8 +311,9 @@ class Checkers:
             world.violation("not-converged", nodes, f"{since_us // SECOND} s after: {detail}")
         for problem in self.convergence.tree_problems():
             world.violation("tree-invalid", (), problem)
+        owners = self._owners_by_cell()
         for record in self.convergence.records.values():
-            self._check_owner(record)
+            self._check_owner(record, owners.get(record.cell, []))
         self._check_placing()
 
     def _check_placing(self) -> None:
@@ -324,9 +325,17 @@ class Checkers:
             detail = f"{failed} of {len(lately)} placements of late found no answer"
             self._world.violation("cannot-place", (), detail)
 
-    def _check_owner(self, record: CellRecord) -> None:
+    def _owners_by_cell(self) -> dict[int, list[Node]]:
+        """Return who owns which cell: one look at each peer, for there are many cells to judge."""
+        found: dict[int, list[Node]] = {}
+        for node in self._world.living():
+            for cell in cells_of(node).leases.ownerships:
+                if owns(node, cell):
+                    found.setdefault(cell, []).append(node)
+        return found
+
+    def _check_owner(self, record: CellRecord, owners: list[Node]) -> None:
         world = self._world
-        owners = [n for n in world.living() if owns(n, record.cell)]
         sound = [n for n in owners if n.index not in world.abandoned]
         if len(sound) > 1 or not owners or (len(owners) > 1 and not world.abandoned):
             detail = f"cell {record.cell} of level {record.level} has {len(owners)} owners"
