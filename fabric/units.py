@@ -13,8 +13,3 @@ MINUTE: Final = 60 * SECOND
 def seconds(us: int) -> float:
     """Microseconds as seconds, for people. Never used in a decision."""
     return us / SECOND
-
-
-def from_seconds(value: float) -> int:
-    """Seconds as given by people, as microseconds."""
-    return round(value * SECOND)

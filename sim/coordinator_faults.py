@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fabric.units import SECOND
-from sim.faults import NOBODY, Hit, World
+from sim.faults import NOBODY, Hit, World, end_after
 from sim.inspect import chairman_of
 
 #: Whoever holds the chair of a coordinator that lost something has noticed within this.
@@ -35,9 +35,8 @@ class SlowCoordinator:
 
         def end() -> None:
             coordinator.slow //= self.factor
-            world.fault_over()
 
-        world.engine.at(world.engine.now + self.lasts_us, end)
+        end_after(world, self.lasts_us, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +55,8 @@ class StaleReads:
 
         def end() -> None:
             coordinator.lagging = None
-            world.fault_over()
 
-        world.engine.at(world.engine.now + self.lasts_us, end)
+        end_after(world, self.lasts_us, end)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fabric.units import SECOND
-from sim.faults import Hit, World
+from sim.faults import Hit, World, end_after
 
 #: A process whose disk failed is started again so long after the disk works.
 RESTART_US = 2 * SECOND
@@ -36,9 +36,8 @@ class SlowDisk:
 
         def end() -> None:
             disk.slow //= self.factor
-            world.fault_over()
 
-        world.engine.at(world.engine.now + self.lasts_us, end)
+        end_after(world, self.lasts_us, end)
 
 
 @dataclass(frozen=True, slots=True)

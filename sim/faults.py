@@ -7,6 +7,7 @@ out changes nothing about the others, and a plan can be printed, saved and shrun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
@@ -141,11 +142,7 @@ class Cut:
         side = frozenset(world.host(h).index for h in self.hosts)
         heal = world.engine.network.cut(Partition(side, self.one_way))
 
-        def end() -> None:
-            heal()
-            world.fault_over()
-
-        world.engine.at(world.engine.now + self.lasts_us, end)
+        end_after(world, self.lasts_us, heal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +167,8 @@ class Lossy:
             network.loss_ppm -= self.loss_ppm
             network.duplicate_ppm -= self.duplicate_ppm
             network.changed()
-            world.fault_over()
 
-        world.engine.at(world.engine.now + self.lasts_us, end)
+        end_after(world, self.lasts_us, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +192,8 @@ class Slow:
         def end() -> None:
             network.slow.pop(index, None)
             network.changed()
-            world.fault_over()
 
-        world.engine.at(world.engine.now + self.lasts_us, end)
+        end_after(world, self.lasts_us, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +211,8 @@ class Outage:
 
         def end() -> None:
             world.coordinator.down = False
-            world.fault_over()
 
-        world.engine.at(world.engine.now + self.lasts_us, end)
+        end_after(world, self.lasts_us, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,3 +264,13 @@ def strike(fault: Fault, world: World) -> None:
     """Begin ``fault`` now."""
     world.fault_begins(fault)
     fault.begin(world)
+
+
+def end_after(world: World, lasts_us: int, undo: Callable[[], None]) -> None:
+    """Take back with ``undo`` what a fault did, ``lasts_us`` from now: then it is over."""
+
+    def end() -> None:
+        undo()
+        world.fault_over()
+
+    world.engine.at(world.engine.now + lasts_us, end)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabric.machine import Event
-from sim.faults import NOBODY, Crash, Cut, Fault, Hit, Slow, World, strike
+from sim.faults import NOBODY, Crash, Cut, Fault, Hit, Slow, World, end_after, strike
 from sim.inspect import owns, paths_of, presides
 
 
@@ -81,9 +81,8 @@ class Sever:
 
         def end() -> None:
             severed.remove(index)
-            world.fault_over()
 
-        world.engine.at(world.engine.now + self.lasts_us, end)
+        end_after(world, self.lasts_us, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +105,8 @@ class Echo:
         def end() -> None:
             network.echo_ppm = 0
             network.changed()
-            world.fault_over()
 
-        world.engine.at(world.engine.now + self.lasts_us + self.late_us, end)
+        end_after(world, self.lasts_us + self.late_us, end)
 
 
 @dataclass(frozen=True, slots=True)

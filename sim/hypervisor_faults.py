@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.faults import NOBODY, Hit, World
+from sim.faults import NOBODY, Hit, World, end_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,5 @@ class Refusal:
 
         def end() -> None:
             refusing[index] -= 1
-            world.fault_over()
 
-        world.engine.at(world.engine.now + self.lasts_us, end)
+        end_after(world, self.lasts_us, end)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from fabric.machine import Message
 from fabric.wire.gossip import Ack, Ping
-from sim.faults import EVERYBODY, NOBODY, Hit, World
+from sim.faults import EVERYBODY, NOBODY, Hit, World, end_after
 from sim.network import Bridge, Cutting, Link, Partition
 
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 #: What a gray host still gets through: it looks well and does nothing.
 PINGS: Final = (Ping, Ack)
-
-
-def _for_a_while(world: World, lasts_us: int, heal: Callable[[], None]) -> None:
-    def end() -> None:
-        heal()
-        world.fault_over()
-
-    world.engine.at(world.engine.now + lasts_us, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +36,7 @@ class Bridged:
     def begin(self, world: World) -> None:
         side = frozenset(world.host(h).index for h in self.hosts)
         heal = world.engine.network.cut(Bridge(side, world.host(self.host).index))
-        _for_a_while(world, self.lasts_us, heal)
+        end_after(world, self.lasts_us, heal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ class Halves:
     def begin(self, world: World) -> None:
         nodes = [*world.hosts[::2], *world.candidates[: self.candidates]]
         heal = world.engine.network.cut(Partition(frozenset(n.index for n in nodes)))
-        _for_a_while(world, self.lasts_us, heal)
+        end_after(world, self.lasts_us, heal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +71,7 @@ class BrokenLink:
 
     def begin(self, world: World) -> None:
         link = Link(world.host(self.host).index, world.host(self.other).index, self.one_way)
-        _for_a_while(world, self.lasts_us, world.engine.network.cut(link))
+        end_after(world, self.lasts_us, world.engine.network.cut(link))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +87,7 @@ class Gray:
 
     def begin(self, world: World) -> None:
         heal = world.engine.network.treat(only_pings(world.host(self.host)))
-        _for_a_while(world, self.lasts_us, heal)
+        end_after(world, self.lasts_us, heal)
 
 
 def only_pings(gray: Node) -> Callable[[Node, Node, Message], Message | None]:
@@ -129,7 +121,7 @@ class Flaky:
                 return None
             return message
 
-        _for_a_while(world, self.lasts_us, engine.network.treat(treat))
+        end_after(world, self.lasts_us, engine.network.treat(treat))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +145,7 @@ class Reordered:
             network.late_ppm = 0
             network.changed()
 
-        _for_a_while(world, self.lasts_us, end)
+        end_after(world, self.lasts_us, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +181,6 @@ def _clog(world: World, cut: Cutting, freed_at: int) -> Callable[[], None]:
     def clog() -> None:
         engine = world.engine
         heal = engine.network.cut(cut)
-        _for_a_while(world, freed_at - engine.now, heal)
+        end_after(world, freed_at - engine.now, heal)
 
     return clog
