@@ -371,7 +371,7 @@ class Chairman:
         return True
 
     def on_here(self, sender: int, msg: Here, now: int, out: Sink) -> None:
-        self.touch.heard(now)
+        self.touch.answered(sender, now)
         if msg.cell != NO_CELL:
             self.inquests.answered(sender, msg)
             return
@@ -399,6 +399,7 @@ class Chairman:
         if not self.touch.lost(now):
             self.touch.ask(self.me.node_id, self.plan, now, out)
             return
+        self.touch.resign(now)
         self._stop(out)
         self.lease.resign(self.next_token(), out)
         self.lease.next_campaign = now + ABSTAIN_US
@@ -419,7 +420,7 @@ class Chairman:
     def _judge(self, now: int, out: Sink) -> None:
         for cell_id, living, silent in self.inquests.close(now):
             cell = self.plan.cells.get(cell_id)
-            if cell is None or not self.presides(now):
+            if cell is None or not self.presides(now) or not self.touch.may_judge():
                 continue
             if cell.level == 0:
                 self._count_gone([n for n in silent if self.plan.home.get(n) == cell_id], now)

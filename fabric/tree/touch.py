@@ -1,9 +1,15 @@
 """Whether the fabric hears its chairman.
 
-A chairman that reaches the coordinator and nobody else would hold the chair for ever while joins
-and repairs wait.  So it asks a few peers every two seconds for an answer, the root's seats and some
-others in turn; when nobody has answered for long it resigns and leaves the chair to the others for
-a while.
+A chairman that reaches the coordinator and few others would hold the chair for ever while joins and
+repairs wait, and would take for gone whoever does not hear its questions.  So it asks every two
+seconds for signs of life, of the root's seats and some others in turn.  Together with itself, a
+majority of those it asked must have answered lately:
+
+* while they have not, the silence of others proves nothing: nobody is judged by it;
+* when they have not for long, it resigns, and leaves the chair to the others for a while.
+
+Where a majority has really died every chairman is unheard.  So whoever wins the chair again soon
+after resigning takes it that the others fared no better: it stays, and judges.
 """
 
 from __future__ import annotations
@@ -17,10 +23,14 @@ from fabric.units import SECOND
 from fabric.wire.tree import Inquest
 
 ASK_US: Final = 2 * SECOND
-#: Nobody answered for so long: several questions to different peers were in vain.
-SILENCE_US: Final = 10 * SECOND
+#: Questions and answers of so long ago count no more: several questions were in vain then.
+LATELY_US: Final = 10 * SECOND
 #: So long another candidate may take the chair; then we are one among them again.
 ABSTAIN_US: Final = 20 * SECOND
+#: Who resigned so long ago knows nothing of how others fared: each of a few tried ten seconds.
+SOON_US: Final = 120 * SECOND
+#: Who stays unheard stays so long: a freeze thaws in it, and the dead are removed.
+STAY_US: Final = 90 * SECOND
 #: Peers asked at once beside the root's seats.
 OTHERS: Final = 3
 #: The number of these inquests; those that have another purpose count from 1.
@@ -28,42 +38,64 @@ NUMBER: Final = 0
 
 
 class Touch:
-    """Asks for signs of life, and minds the last one."""
+    """Asks for signs of life, and counts them."""
 
-    __slots__ = ("due", "heard_at", "turn")
+    __slots__ = ("asked", "began", "due", "heard", "resigned", "stays", "turn")
 
     def __init__(self) -> None:
         self.due = NEVER
-        self.heard_at = 0
+        self.began = 0  # when we became chairman
+        self.asked: dict[int, int] = {}  # whom we asked lately -> when
+        self.heard: dict[int, int] = {}  # of these, who answered -> when
+        self.resigned = -NEVER
+        self.stays = False
         self.turn = 0
 
     def begin(self, now: int) -> None:
         """We are chairman from now on."""
-        self.heard_at = now
-        self.due = now + ASK_US
+        self.began = now
+        self.stays = now - self.resigned < SOON_US
+        self.asked = {}
+        self.heard = {}
+        self.due = now + ASK_US // 2
 
     def end(self) -> None:
         self.due = NEVER
 
-    def heard(self, now: int) -> None:
-        """Somebody answered."""
-        self.heard_at = now
+    def resign(self, now: int) -> None:
+        """We leave the chair because we are not heard."""
+        self.resigned = now
+
+    def answered(self, sender: int, now: int) -> None:
+        if sender in self.asked:
+            self.heard[sender] = now
+
+    def sure(self) -> bool:
+        """Whether most hear us; where there is nobody to ask, nobody is missed."""
+        return 2 * (len(self.heard) + 1) > len(self.asked) + 1
+
+    def may_judge(self) -> bool:
+        """Whether the silence of others means anything."""
+        return self.stays or self.sure()
 
     def lost(self, now: int) -> bool:
-        """Whether nobody has answered for too long."""
-        return now - self.heard_at >= SILENCE_US
+        """Whether most have not answered for too long."""
+        return not self.sure() and now - self.began >= (STAY_US if self.stays else LATELY_US)
 
     def ask(self, me: int, plan: Plan, now: int, out: Sink) -> None:
-        """Ask the next ones; where there is nobody to ask, nobody is missed."""
+        """Ask the next ones, and forget who was asked long ago or has gone from the plan."""
         self.due = now + ASK_US
+        lately = now - LATELY_US
+        home = plan.home
+        self.asked = {n: at for n, at in self.asked.items() if at > lately and n in home}
+        self.heard = {n: at for n, at in self.heard.items() if at > lately and n in self.asked}
         root = plan.cells.get(plan.root)
-        asked = dict.fromkeys(root.seats if root is not None else ())
-        everybody = list(plan.home)
+        chosen = dict.fromkeys(root.seats if root is not None else ())
+        everybody = list(home)
         for _ in range(min(OTHERS, len(everybody))):
             self.turn = (self.turn + 1) % len(everybody)
-            asked[everybody[self.turn]] = None
-        asked.pop(me, None)
-        if not asked:
-            self.heard_at = now
-        for node_id in asked:
+            chosen[everybody[self.turn]] = None
+        chosen.pop(me, None)
+        for node_id in chosen:
+            self.asked[node_id] = now
             out.send(plan.contacts[node_id], Inquest(NO_CELL, NUMBER))

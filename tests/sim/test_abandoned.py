@@ -40,9 +40,22 @@ def test_the_others_agree_and_place_without_the_chairman(how: How) -> None:
 
 #: A cell too small had siblings that were too big to merge with; the smallest had seats only.
 TOO_SMALL = (Crash(13_090_000, 11, 5 * S), Abandoned(23_230_000, (11, 12), "mute"))
+#: A candidate that few hear becomes chairman.
+UNHEARD = (
+    Crash(12_435_000, 3, 5 * S),
+    Abandoned(20_816_000, (-2, 8, 9, 10), "mute"),
+    Dethrone(30 * S, 4_393_000),
+)
+UNHEARD_TOO = (
+    Crash(18_805_000, 9, 5 * S),
+    Abandoned(24_552_000, (-2, 2, 5, 15), "mute"),
+    Dethrone(30 * S, 3_545_000),
+)
 
 
-@pytest.mark.parametrize(("seed", "hosts", "faults"), [(8, 15, TOO_SMALL)])
+@pytest.mark.parametrize(
+    ("seed", "hosts", "faults"), [(8, 15, TOO_SMALL), (10, 11, UNHEARD), (11, 16, UNHEARD_TOO)]
+)
 def test_seeds_that_once_failed(seed: int, hosts: int, faults: tuple[Fault, ...]) -> None:
     agree(seed, hosts, *faults)
 
