@@ -7,9 +7,19 @@ whatever the coordinator thinks.  What it writes is fenced by the epoch besides.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fabric.coordination.interface import Campaign, Chair, Epoch, Resign
 from fabric.machine import NEVER, Sink
 from fabric.settings import Settings
+
+
+@dataclass(slots=True)
+class ChairmanNotice:
+    """Told to observers: ``what`` is one of elected, lost, halted, frozen, thawed."""
+
+    what: str
+    detail: str = ""
 
 
 class ChairLease:

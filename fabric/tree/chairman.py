@@ -18,13 +18,11 @@ Theory of operation
   chairman is HALTED: it writes nothing, alarms, and reads again every second.  What the peers know
   it hears from its own peer (:meth:`Chairman.witness`), from the reports of owners and, where its
   own peer is behind what it read (it just started), by asking the root's seats first.
-* *Freeze*: when more than max(3, 10 %) of the hosts go within ten seconds, removals and merges
-  stop: that looks like our own network, not like so many deaths.
+* Who is gone, and when so many are that removals freeze: :mod:`fabric.tree.departures`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from fabric.coordination.interface import (
@@ -41,7 +39,9 @@ from fabric.coordination.interface import (
 from fabric.errors import BadFrame
 from fabric.machine import NEVER, Contact, Sink
 from fabric.settings import Settings
-from fabric.tree.chair import ChairLease
+from fabric.tree import telling
+from fabric.tree.chair import ChairLease, ChairmanNotice
+from fabric.tree.departures import Departures
 from fabric.tree.inquest import Inquests
 from fabric.tree.planner import Cell, Plan
 from fabric.tree.readmission import NO_CELL, Readmission
@@ -85,23 +85,6 @@ MAX_JOINS_WAITING: Final = 20_000
 JOIN_GRACE_US: Final = 5 * SECOND
 #: Joins of one host protect it from removal no oftener than this.
 JOIN_AGAIN_US: Final = 60 * SECOND
-#: The window and marks of the freeze.
-FREEZE_WINDOW_US: Final = 10 * SECOND
-FREEZE_HOSTS: Final = 3
-FREEZE_DIVISOR: Final = 10
-THAW_US: Final = 60 * SECOND
-#: Only who was reported just now is removed. Reports are repeated, inquests each 17 s or so: who is
-#: reported no more has come back meanwhile (a freeze lasts long enough for that).
-FRESH_US: Final = 5 * SECOND
-GONE_US: Final = 30 * SECOND
-
-
-@dataclass(slots=True)
-class ChairmanNotice:
-    """Told to observers: ``what`` is one of elected, lost, halted, frozen, thawed."""
-
-    what: str
-    detail: str = ""
 
 
 class Chairman:
@@ -119,11 +102,7 @@ class Chairman:
         self.topo: Topo | None = None
         self.joins: dict[int, Join] = {}
         self.joined_at: dict[int, int] = {}
-        self.gone: dict[int, int] = {}  # reported dead or left, not yet removed -> last reported
-        self.left: dict[int, None] = {}  # of those, who said goodbye: they vote no more
-        self.removed_at: list[int] = []
-        self.frozen = False
-        self.gone_changed_at = 0
+        self.departures = Departures()
         self.seats_changed_at: dict[int, int] = {}
         self.owners: dict[int, Owner] = {}  # the newest owner of each cell that reported
         self.inquests = Inquests(me, settings)
@@ -200,7 +179,7 @@ class Chairman:
         self.writing = None
         self.write_token = 0
         self.joins = {}
-        self.gone = {}
+        self.departures.forget()
         self.next_batch = NEVER
 
     def _read_or_written(self, answer: Any, now: int, out: Sink) -> None:
@@ -254,7 +233,7 @@ class Chairman:
         if self.touch.due == NEVER:
             self.touch.begin(now)
         out.notify(ChairmanNotice("elected", f"epoch {epoch.generation}.{epoch.lease}"))
-        self._remind(out)
+        telling.remind(self.plan, out)
         self._write(now, out, announce=True)
 
     def _decode(self, loaded: Loaded) -> tuple[Topo | None, list[CellRecord]]:
@@ -307,7 +286,7 @@ class Chairman:
             out.send(msg.contact, JoinRefused("WrongCoordinator", reason))
             return
         node_id = msg.contact.node_id
-        if node_id in self.gone or node_id in self.readmission.removed:
+        if node_id in self.departures.gone or node_id in self.readmission.removed:
             # what is being written may be refused: nobody may hear of it yet
             written = self.topo if self.writing is None else None
             self.readmission.ask(msg, written, out)
@@ -320,7 +299,7 @@ class Chairman:
             self.joined_at[node_id] = now  # not each time: whoever asks often may be deaf
         known = self.plan.contacts.get(node_id)
         if node_id in self.plan.home and known == msg.contact and self.writing is None:
-            self._tell_path(node_id, out)
+            telling.tell_path(self.plan, self.topo, node_id, out)
             return
         if len(self.joins) < MAX_JOINS_WAITING:
             self.joins[node_id] = msg
@@ -330,8 +309,7 @@ class Chairman:
         if self.presides(now) and msg.contact.node_id in self.plan.home:
             self.joins.pop(msg.contact.node_id, None)
             self.joined_at.pop(msg.contact.node_id, None)
-            self._count_gone([msg.contact.node_id], now)
-            self.left[msg.contact.node_id] = None
+            self.departures.said_goodbye(msg.contact.node_id, now)
             self._soon(now, out)
 
     def on_report(self, sender: int, msg: Report, now: int, out: Sink) -> None:
@@ -351,7 +329,7 @@ class Chairman:
             for n in msg.gone
             if self.plan.home.get(n) == cell.cell and self.joined_at.get(n, 0) <= grace
         ]
-        if self._count_gone(gone, now):
+        if self.departures.count(gone, now):
             self._soon(now, out)
         if msg.ownerless:
             self.inquests.open(cell.cell, self._asked(cell), now, out)
@@ -378,17 +356,8 @@ class Chairman:
         join = self.readmission.answered(sender, msg)
         if join is None or not self.presides(now):
             return
-        if sender in self.gone:
-            del self.gone[sender]
-            self.gone_changed_at = now
+        self.departures.came_back(sender, now)
         self._admit(join, now, out)
-
-    def _count_gone(self, node_ids: list[int], now: int) -> bool:
-        new = [n for n in node_ids if n not in self.gone]
-        self.gone.update(dict.fromkeys(node_ids, now))
-        if new:
-            self.gone_changed_at = now
-        return bool(new)
 
     def _soon(self, now: int, out: Sink) -> None:
         if self.next_batch == NEVER:
@@ -423,32 +392,13 @@ class Chairman:
             if cell is None or not self.presides(now) or not self.touch.may_judge():
                 continue
             if cell.level == 0:
-                self._count_gone([n for n in silent if self.plan.home.get(n) == cell_id], now)
+                self.departures.count([n for n in silent if self.plan.home.get(n) == cell_id], now)
             # seats that moved to another cell answer, and yet cannot serve this one any more
             moved = self.plan.seats_gone(cell)
             sitting = sum(1 for s in cell.seats if s in living and s not in moved)
             if sitting < len(cell.seats) // 2 + 1:
                 self.plan.new_electorate(cell, living)
             self._soon(now, out)
-
-    # --- the freeze ------------------------------------------------------------------------------
-
-    def _may_remove(self, now: int, out: Sink) -> bool:
-        for node_id in [n for n, at in self.gone.items() if now - at >= GONE_US]:
-            if node_id not in self.left:
-                del self.gone[node_id]
-                self.gone_changed_at = now
-        self.removed_at = [t for t in self.removed_at if now - t < FREEZE_WINDOW_US]
-        mark = max(FREEZE_HOSTS, len(self.plan.home) // FREEZE_DIVISOR)
-        above = len(self.gone) + len(self.removed_at) > mark
-        quiet = now - self.gone_changed_at >= THAW_US
-        if above and not self.frozen and not quiet:
-            self.frozen = True
-            out.notify(ChairmanNotice("frozen", f"{len(self.gone)} members gone, mark {mark}"))
-        elif self.frozen and (not above or quiet):
-            self.frozen = False
-            out.notify(ChairmanNotice("thawed"))
-        return not self.frozen
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -460,16 +410,14 @@ class Chairman:
             self._soon(now, out)
             return
         plan = self.plan
-        if (self.gone or self.frozen) and self._may_remove(now, out):
-            removed = [n for n, at in self.gone.items() if now - at < FRESH_US or n in self.left]
-            self.gone = {n: at for n, at in self.gone.items() if n not in removed}
-            removed = [n for n in removed if n in plan.home]
+        removed = [n for n in self.departures.take(len(plan.home), now, out) if n in plan.home]
+        if removed:
             plan.remove(removed)
             self.readmission.note(removed)
-            self.removed_at.extend([now] * len(removed))
+            self.departures.removed(len(removed), now)
         self._take_joins()
         self._fix_seats(now)
-        self.left = {n: None for n in self.left if n in self.gone}
+        self.departures.tidy()
         root_changed = self.topo is not None and self.topo.root != plan.root
         if not plan.touched and not announce and not root_changed:
             self._come_back(now, out)
@@ -503,7 +451,7 @@ class Chairman:
             if plan.seats_lost(cell) and not cell.new:
                 # Nobody could elect anyone. Seats that said goodbye grant nothing any more, so
                 # their electorate ends with them; for silent ones there is the inquest.
-                if all(s in self.left for s in plan.seats_gone(cell)):
+                if all(s in self.departures.left for s in plan.seats_gone(cell)):
                     plan.new_electorate(cell, plan.hosts_of(cell))
                     self.seats_changed_at[cell_id] = now
                 continue
@@ -515,7 +463,7 @@ class Chairman:
         """There is more to do later: seats that wait their turn, joins over the batch, a thaw."""
         if self.joins:
             self._soon(now, out)
-        elif self.plan.seats_wrong or self.gone or self.frozen:
+        elif self.plan.seats_wrong or self.departures.pending:
             self.next_batch = min(self.next_batch, now + self.settings.lease_us)
             out.wake(self.next_batch)
         if len(self.joined_at) > MAX_JOINS_WAITING:
@@ -554,54 +502,10 @@ class Chairman:
                 self.versions[path] = version
             else:
                 self.versions.pop(path, None)
-        self._spread(cells, moved, out)
+        assert self.topo is not None
+        telling.spread(self.plan, self.topo, self.me, cells, moved, out)
         self._come_back(now, out)
         self._doubt_what_was_read(out)
 
-    def _remind(self, out: Sink) -> None:
-        """Tell the seats of every cell its record as it was read.
 
-        Our predecessor may have died between writing a record and telling anybody.
-        """
-        for cell in self.plan.cells.values():
-            news = Path(None, (self.plan.record(cell),), ())
-            for seat in cell.seats:
-                contact = self.plan.contacts.get(seat)
-                if contact is not None:
-                    out.send(contact, news)
-
-    def _spread(self, cells: list[Cell], moved: list[int], out: Sink) -> None:
-        """Tell those whom a write concerns first; gossip tells the others."""
-        told = dict.fromkeys(moved)
-        written = {cell.cell: cell for cell in cells}
-        for node_id in moved:
-            self._tell_path(node_id, out)
-        for cell in cells:
-            if cell.cell not in self.plan.cells:
-                continue
-            news = Path(self.topo, self._with_written_parents(cell, written), ())
-            nodes = cell.members + cell.observers if cell.level == 0 else cell.seats
-            for node_id in nodes:
-                if cell.level > 0 or node_id not in told:
-                    out.send(self.plan.contacts[node_id], news)
-        if not cells:  # only the chairman changed
-            root = self.plan.cells.get(self.plan.root)
-            heads = dict.fromkeys([*(root.seats if root else ()), self.me.node_id])
-            for node_id in heads:
-                contact = self.plan.contacts.get(node_id, self.me)
-                out.send(contact, Path(self.topo, (), ()))
-
-    def _with_written_parents(self, cell: Cell, written: dict[int, Cell]) -> tuple[CellRecord, ...]:
-        """Return the record of ``cell``, and those above it that the same write changed."""
-        records = [self.plan.record(cell)]
-        above = cell.parent
-        while above:
-            if above in written:
-                records.append(self.plan.record(self.plan.cells[above]))
-            above = self.plan.cells[above].parent
-        return tuple(records)
-
-    def _tell_path(self, node_id: int, out: Sink) -> None:
-        plan = self.plan
-        records = tuple([plan.record(plan.cells[c]) for c in plan.path(node_id)])
-        out.send(plan.contacts[node_id], Path(self.topo, records, ()))
+__all__ = ["FOLLOWING", "HALTED", "LOADING", "PRESIDING", "Chairman", "ChairmanNotice"]

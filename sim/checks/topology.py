@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from fabric.coordination.interface import Commit, Epoch
-from fabric.tree.chairman import FREEZE_DIVISOR, FREEZE_HOSTS, THAW_US
+from fabric.tree.departures import FREEZE_DIVISOR, FREEZE_HOSTS, THAW_US
 from fabric.units import MS, SECOND
 from fabric.wire.codec import decode_record
 from fabric.wire.tree import CellRecord, Order

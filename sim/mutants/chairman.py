@@ -8,6 +8,7 @@ from sim.mutants.mutant import Absent, Edit, Mutant, mutant
 
 _CHAIR: Final = "fabric/tree/chair.py"
 _CHAIRMAN: Final = "fabric/tree/chairman.py"
+_DEPARTURES: Final = "fabric/tree/departures.py"
 _PLANNER: Final = "fabric/tree/planner.py"
 _RULES: Final = "fabric/coordination/rules.py"
 
@@ -45,7 +46,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     mutant(
         "no-freeze",
         "many hosts that vanish at once are all removed at once",
-        _CHAIRMAN,
+        _DEPARTURES,
         "        above = len(self.gone) + len(self.removed_at) > mark\n",
         "        above = len(self.gone) + len(self.removed_at) > mark + (1 << 40)\n",
     ),
