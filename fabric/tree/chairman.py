@@ -43,8 +43,9 @@ from fabric.tree import telling
 from fabric.tree.chair import ChairLease, ChairmanNotice
 from fabric.tree.departures import Departures
 from fabric.tree.inquest import Inquests
-from fabric.tree.planner import Cell, Plan
+from fabric.tree.planner import Plan
 from fabric.tree.readmission import NO_CELL, Readmission
+from fabric.tree.roster import Cell
 from fabric.tree.touch import ABSTAIN_US, Touch
 from fabric.units import SECOND
 from fabric.wire.codec import decode_record, encode_record

@@ -1,12 +1,9 @@
-"""The shape of the tree: where hosts go, when cells split and merge, who gets a seat.
+"""The shape of the tree: where hosts go, when cells split and merge.
 
 Pure bookkeeping on the chairman's copy of the topology: no messages, no time.  Cells behave like
 the nodes of a B-tree: they split above their upper bound and merge below their lower one, so that
-a host's death or arrival edits one cell and nothing else moves.  Whatever a change touches is
-collected in :attr:`Plan.touched`; the chairman writes exactly those records.
-
-Seats change one at a time, each change with a raised term floor; a split moves members that hold
-no seat, so it leaves the electorate alone.
+a host's death or arrival edits one cell and nothing else moves.  A split moves members that hold no
+seat, so it leaves the electorate alone.
 """
 
 from __future__ import annotations
@@ -14,123 +11,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from fabric.limits import MAX_SEATS
 from fabric.machine import Contact
-from fabric.settings import Settings
-from fabric.stream import mix
-from fabric.wire.tree import NO_ORDER, CellRecord, Order
-
-#: How far a new electorate's terms lie above the old one's: more than it can reach.
-TERM_STEP = 1 << 20
+from fabric.tree.roster import Cell
+from fabric.tree.seating import Seating
 
 
-class Cell:
-    """One cell, as the chairman keeps it. Members are node ids (leaf) or cell ids (inner)."""
-
-    __slots__ = (
-        "cell", "electorate", "level", "members", "new", "observers", "order", "parent", "seats",
-        "seats_changed", "term_floor",
-    )  # fmt: skip
-
-    def __init__(self, cell: int, level: int, parent: int) -> None:
-        self.cell = cell
-        self.level = level
-        self.parent = parent
-        self.members: list[int] = []
-        self.observers: list[int] = []
-        self.seats: list[int] = []
-        self.order: Order = NO_ORDER
-        self.electorate: Order = NO_ORDER
-        self.term_floor = 0
-        self.seats_changed = False  # since the last write
-        self.new = True  # never written
-
-
-def seats_wanted(hosts: int) -> int:
-    """Return how many seats a cell with so many eligible hosts should have: odd, at most five."""
-    if hosts >= MAX_SEATS:
-        return MAX_SEATS
-    return 3 if hosts >= 3 else min(hosts, 1)
-
-
-class Plan:
-    """The whole topology, and the changes that were made to it since the last write."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.cells: dict[int, Cell] = {}
-        self.contacts: dict[int, Contact] = {}  # every host and observer
-        self.home: dict[int, int] = {}  # node id -> leaf cell
-        self.root = 0
-        self.next_cell = 1
-        self.moved: dict[int, None] = {}  # hosts and observers that must be told a whole new path
-        self.touched: dict[int, bool] = {}  # cells to write, in order; False: deleted
-        self.seats_wrong: dict[int, None] = {}  # cells whose seats need attention
-        self.sits_in: dict[int, list[int]] = {}  # node id -> cells where it holds a seat
-
-    # --- reading ---------------------------------------------------------------------------------
-
-    def leaves(self) -> list[Cell]:
-        """Return all leaf cells."""
-        return [c for c in self.cells.values() if c.level == 0]
-
-    def path(self, node_id: int) -> list[int]:
-        """Return the cells from the leaf of ``node_id`` to the root."""
-        path = []
-        cell = self.home.get(node_id, 0)
-        while cell:
-            path.append(cell)
-            cell = self.cells[cell].parent
-        return path
-
-    def hosts_of(self, cell: Cell) -> list[int]:
-        """Return all hosts below ``cell``."""
-        if cell.level == 0:
-            return list(cell.members)
-        return [h for child in cell.members for h in self.hosts_of(self.cells[child])]
-
-    def record(self, cell: Cell) -> CellRecord:
-        """Return ``cell`` as the record that is written and spread."""
-        contacts = self.contacts
-        if cell.level == 0:
-            members = tuple([contacts[m] for m in cell.members])
-        else:
-            members = tuple([Contact(m, "") for m in cell.members])
-        return CellRecord(
-            cell.cell,
-            cell.level,
-            cell.parent,
-            cell.order,
-            cell.electorate,
-            cell.term_floor,
-            members,
-            tuple([contacts[o] for o in cell.observers]),
-            tuple([contacts[s] for s in cell.seats]),
-        )
-
-    # --- loading ---------------------------------------------------------------------------------
-
-    def load(self, records: Iterable[CellRecord], root: int, next_cell: int) -> None:
-        """Take over what is written in the coordinator."""
-        self.root, self.next_cell = root, next_cell
-        for record in records:
-            cell = Cell(record.cell, record.level, record.parent)
-            cell.members = [m.node_id for m in record.members]
-            cell.observers = [o.node_id for o in record.observers]
-            cell.seats = [s.node_id for s in record.seats]
-            cell.order, cell.electorate = record.order, record.electorate
-            cell.term_floor = record.term_floor
-            cell.new = False
-            self.cells[cell.cell] = cell
-            for contact in (*record.seats, *record.observers):
-                self.contacts[contact.node_id] = contact
-            if cell.level == 0:
-                self.contacts.update({m.node_id: m for m in record.members})
-                self.home.update(dict.fromkeys([*cell.members, *cell.observers], cell.cell))
-            for seat in cell.seats:
-                self.sits_in.setdefault(seat, []).append(cell.cell)
-        for cell in self.cells.values():  # needs whole paths
-            self._check_seats(cell)
+class Plan(Seating):
+    """The topology, and how it changes its shape."""
 
     # --- hosts and observers ---------------------------------------------------------------------
 
@@ -206,11 +93,6 @@ class Plan:
         self.moved[contact.node_id] = None
         self._touch(leaf)
         self._check_seats(leaf)
-
-    def _unseat(self, node_id: int) -> None:
-        """``node_id`` left its place: cells where it sits and does not belong need another."""
-        for cell_id in self.sits_in.get(node_id, ()):
-            self._check_seats(self.cells[cell_id])
 
     # --- splitting -------------------------------------------------------------------------------
 
@@ -378,119 +260,3 @@ class Plan:
             self.root = child.cell
             self._touch(child)
             root = child
-
-    # --- seats -----------------------------------------------------------------------------------
-
-    def _candidates(self, cell: Cell) -> list[int]:
-        """Return who may sit in ``cell``, the best first.
-
-        In a leaf cell its hosts by rendezvous rank.  In an inner cell seats of its child cells,
-        taken in turns, so that they come from as many child cells as possible.
-        """
-        if cell.level == 0:
-            return sorted(cell.members, key=lambda h: (mix(cell.cell, h), h))
-        columns = []
-        for child_id in sorted(cell.members, key=lambda c: (mix(cell.cell, c), c)):
-            child = self.cells[child_id]
-            columns.append(child.seats or self._candidates(child)[:MAX_SEATS])
-        depth = max((len(c) for c in columns), default=0)
-        return [column[i] for i in range(depth) for column in columns if i < len(column)]
-
-    def _belongs(self, cell: Cell, node_id: int) -> bool:
-        return cell.cell in self.path(node_id)
-
-    def _wanted(self, cell: Cell) -> int:
-        if cell.level == 0:
-            return seats_wanted(len(cell.members))
-        return seats_wanted(sum(max(1, len(self.cells[c].seats)) for c in cell.members))
-
-    def _check_seats(self, cell: Cell) -> None:
-        """Remember ``cell`` if its seats are not as they should be."""
-        if len(cell.seats) != self._wanted(cell) or self.seats_gone(cell):
-            self.seats_wrong[cell.cell] = None
-
-    def seats_gone(self, cell: Cell) -> list[int]:
-        """Return the seats whose hosts belong to the cell no more."""
-        return [s for s in cell.seats if not self._belongs(cell, s)]
-
-    def seats_lost(self, cell: Cell) -> bool:
-        """Whether a majority of the seats is gone, so that nobody can be elected any more."""
-        there = len(cell.seats) - len(self.seats_gone(cell))
-        return bool(cell.seats) and there < len(cell.seats) // 2 + 1
-
-    def new_electorate(self, cell: Cell, living: Sequence[int]) -> bool:
-        """Give ``cell`` new seats, all at once, from those that are known to live."""
-        kept = [s for s in cell.seats if s in living and self._belongs(cell, s)]
-        spare = [h for h in self._candidates(cell) if h in living and h not in kept]
-        seats = (kept + spare)[: self._wanted(cell)]
-        if not seats or seats == cell.seats:
-            return False
-        self._seat(cell, seats)
-        self._check_seats(cell)
-        return True
-
-    def fix_seats(self, cell: Cell) -> bool:
-        """Make one change towards the right seats (all of them for a cell without any).
-
-        Returns whether something changed.
-        """
-        wanted = self._wanted(cell)
-        gone = self.seats_gone(cell)
-        spare = [h for h in self._candidates(cell) if h not in cell.seats]
-        seats = list(cell.seats)
-        if not seats:
-            seats = spare[:wanted]
-        elif gone:
-            at = seats.index(gone[0])
-            if len(seats) <= wanted and spare:
-                seats[at] = spare[0]
-            else:
-                del seats[at]
-        elif len(seats) < wanted and spare:
-            seats.append(spare[0])
-        elif len(seats) > wanted:
-            seats.pop()
-        self.seats_wrong.pop(cell.cell, None)
-        if seats == cell.seats:
-            return False  # nothing better is to be had now
-        self._seat(cell, seats)
-        self._check_seats(cell)
-        return True
-
-    def _seat(self, cell: Cell, seats: list[int]) -> None:
-        for seat in cell.seats:
-            self.sits_in[seat].remove(cell.cell)
-        for seat in seats:
-            self.sits_in.setdefault(seat, []).append(cell.cell)
-        cell.seats = seats
-        cell.seats_changed = True
-        self._touch(cell)
-
-    # --- writing ---------------------------------------------------------------------------------
-
-    def _touch(self, cell: Cell) -> None:
-        self.touched[cell.cell] = True
-
-    def take_touched(self, order: Order) -> tuple[list[Cell], list[int]]:
-        """Stamp what changed with ``order``. Returns the cells to write and those to delete."""
-        write, delete = [], []
-        for cell_id, kept in self.touched.items():
-            if not kept:
-                delete.append(cell_id)
-                continue
-            cell = self.cells[cell_id]
-            cell.order = order
-            if cell.seats_changed or cell.new:
-                cell.electorate = order
-                cell.term_floor += 0 if cell.new else TERM_STEP
-                cell.seats_changed = False
-            cell.new = False
-            write.append(cell)
-        self.touched = {}
-        return write, delete
-
-    def take_moved(self) -> list[int]:
-        """Return who changed its leaf since the last write."""
-        moved = [n for n in self.moved if n in self.home]
-        self.moved = {}
-        return moved

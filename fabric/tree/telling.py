@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fabric.machine import Contact, Sink
-from fabric.tree.planner import Cell, Plan
+from fabric.tree.planner import Plan
+from fabric.tree.roster import Cell
 from fabric.wire.tree import CellRecord, Path, Topo
 
 

@@ -10,6 +10,7 @@ _CHAIR: Final = "fabric/tree/chair.py"
 _CHAIRMAN: Final = "fabric/tree/chairman.py"
 _DEPARTURES: Final = "fabric/tree/departures.py"
 _PLANNER: Final = "fabric/tree/planner.py"
+_ROSTER: Final = "fabric/tree/roster.py"
 _RULES: Final = "fabric/coordination/rules.py"
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -69,7 +70,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     mutant(
         "new-seats-old-terms",
         "a new electorate starts at the terms that the old one can still reach",
-        _PLANNER,
+        _ROSTER,
         "                cell.term_floor += 0 if cell.new else TERM_STEP\n",
         "                cell.term_floor += 0\n",
     ),

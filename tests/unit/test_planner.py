@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from fabric.machine import Contact
 from fabric.settings import Settings
-from fabric.tree.planner import Plan, seats_wanted
+from fabric.tree.planner import Plan
+from fabric.tree.seating import seats_wanted
 from fabric.wire.tree import Order
 
 SETTINGS = Settings(leaf_min=2, leaf_max=4, inner_min=2, inner_max=4)

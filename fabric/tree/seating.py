@@ -1,0 +1,122 @@
+"""Who sits where: the electorates of all cells.
+
+Seats change one at a time, each change with a raised term floor.  In a leaf cell they go by
+rendezvous rank; in an inner cell they are seats of its child cells, of as many as possible, and
+stay whoever owns what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fabric.limits import MAX_SEATS
+from fabric.stream import mix
+from fabric.tree.roster import Cell, Roster
+from fabric.wire.tree import CellRecord
+
+
+def seats_wanted(hosts: int) -> int:
+    """Return how many seats a cell with so many eligible hosts should have: odd, at most five."""
+    if hosts >= MAX_SEATS:
+        return MAX_SEATS
+    return 3 if hosts >= 3 else min(hosts, 1)
+
+
+class Seating(Roster):
+    """A roster that knows which seats are not as they should be, and mends them."""
+
+    def load(self, records: Iterable[CellRecord], root: int, next_cell: int) -> None:
+        """Take over what is written in the coordinator."""
+        super().load(records, root, next_cell)
+        for cell in self.cells.values():  # needs whole paths
+            self._check_seats(cell)
+
+    def _candidates(self, cell: Cell) -> list[int]:
+        """Return who may sit in ``cell``, the best first.
+
+        In a leaf cell its hosts by rendezvous rank.  In an inner cell seats of its child cells,
+        taken in turns, so that they come from as many child cells as possible.
+        """
+        if cell.level == 0:
+            return sorted(cell.members, key=lambda h: (mix(cell.cell, h), h))
+        columns = []
+        for child_id in sorted(cell.members, key=lambda c: (mix(cell.cell, c), c)):
+            child = self.cells[child_id]
+            columns.append(child.seats or self._candidates(child)[:MAX_SEATS])
+        depth = max((len(c) for c in columns), default=0)
+        return [column[i] for i in range(depth) for column in columns if i < len(column)]
+
+    def _belongs(self, cell: Cell, node_id: int) -> bool:
+        return cell.cell in self.path(node_id)
+
+    def _wanted(self, cell: Cell) -> int:
+        if cell.level == 0:
+            return seats_wanted(len(cell.members))
+        return seats_wanted(sum(max(1, len(self.cells[c].seats)) for c in cell.members))
+
+    def _check_seats(self, cell: Cell) -> None:
+        """Remember ``cell`` if its seats are not as they should be."""
+        if len(cell.seats) != self._wanted(cell) or self.seats_gone(cell):
+            self.seats_wrong[cell.cell] = None
+
+    def seats_gone(self, cell: Cell) -> list[int]:
+        """Return the seats whose hosts belong to the cell no more."""
+        return [s for s in cell.seats if not self._belongs(cell, s)]
+
+    def seats_lost(self, cell: Cell) -> bool:
+        """Whether a majority of the seats is gone, so that nobody can be elected any more."""
+        there = len(cell.seats) - len(self.seats_gone(cell))
+        return bool(cell.seats) and there < len(cell.seats) // 2 + 1
+
+    def new_electorate(self, cell: Cell, living: Sequence[int]) -> bool:
+        """Give ``cell`` new seats, all at once, from those that are known to live."""
+        kept = [s for s in cell.seats if s in living and self._belongs(cell, s)]
+        spare = [h for h in self._candidates(cell) if h in living and h not in kept]
+        seats = (kept + spare)[: self._wanted(cell)]
+        if not seats or seats == cell.seats:
+            return False
+        self._seat(cell, seats)
+        self._check_seats(cell)
+        return True
+
+    def fix_seats(self, cell: Cell) -> bool:
+        """Make one change towards the right seats (all of them for a cell without any).
+
+        Returns whether something changed.
+        """
+        wanted = self._wanted(cell)
+        gone = self.seats_gone(cell)
+        spare = [h for h in self._candidates(cell) if h not in cell.seats]
+        seats = list(cell.seats)
+        if not seats:
+            seats = spare[:wanted]
+        elif gone:
+            at = seats.index(gone[0])
+            if len(seats) <= wanted and spare:
+                seats[at] = spare[0]
+            else:
+                del seats[at]
+        elif len(seats) < wanted and spare:
+            seats.append(spare[0])
+        elif len(seats) > wanted:
+            seats.pop()
+        self.seats_wrong.pop(cell.cell, None)
+        if seats == cell.seats:
+            return False  # nothing better is to be had now
+        self._seat(cell, seats)
+        self._check_seats(cell)
+        return True
+
+    def _seat(self, cell: Cell, seats: list[int]) -> None:
+        for seat in cell.seats:
+            self.sits_in[seat].remove(cell.cell)
+        for seat in seats:
+            self.sits_in.setdefault(seat, []).append(cell.cell)
+        cell.seats = seats
+        cell.seats_changed = True
+        self._touch(cell)
+
+    def _unseat(self, node_id: int) -> None:
+        """``node_id`` left its place: cells where it sits and does not belong need another."""
+        for cell_id in self.sits_in.get(node_id, ()):
+            self._check_seats(self.cells[cell_id])
