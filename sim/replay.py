@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sim import compiled
-from sim.causal_story import causal_story, explain
 from sim.display import Display
 from sim.run import run
 from sim.save import scenario_of, to_toml
+from sim.story import causal_story, explain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

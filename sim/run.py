@@ -238,7 +238,7 @@ def main(args: argparse.Namespace | Mapping[str, Any]) -> int:
     finally:
         display.close()
     if not result.ok:
-        from sim.causal_story import explain  # which runs scenarios itself
+        from sim.story import explain  # which runs scenarios itself
 
         explain(scenario, result)
     display.table(result)

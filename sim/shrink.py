@@ -24,13 +24,12 @@ from typing import Any, Final, TextIO, TypeVar
 
 from fabric.errors import ScenarioError
 from sim import compiled
-from sim.causal_story import causal_story
 from sim.faults import Fault
 from sim.jobs import Jobs, Outcome, Work, execute
 from sim.save import mark, scenario_of, to_toml
 from sim.scenario import Scenario, read_int
 from sim.simpler import ending, present, renumbered, rounded, simpler, with_hosts, without
-from sim.story import tell_story
+from sim.story import causal_story
 from sim.world import FIRST_HOST_US, fault_plan
 
 T = TypeVar("T")
@@ -295,11 +294,8 @@ def shrink_to_files(
     folder.mkdir(parents=True, exist_ok=True)
     text = to_toml(small, f"{what}\nShrunk from {name} in {shrinker.runs} runs.")
     test.write_text(regression_test(path.stem, what, name, small), encoding="utf-8")
-    charts = jobs.all([
-        lambda: Outcome(detail=tell_story(small, invariant)),
-        lambda: Outcome(detail=causal_story(small, invariant)),
-    ])  # fmt: skip
-    chart = f"{charts[0].detail}\nWhat led to it:\n\n{charts[1].detail}"
+    (told,) = jobs.all([lambda: Outcome(detail=causal_story(small, invariant))])
+    chart = told.detail
     story.write_text(f"{what}\n\n{chart}", encoding="utf-8")
     # last: a directory with the scenario has the rest
     path.write_text(text, encoding="utf-8")

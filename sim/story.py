@@ -1,252 +1,331 @@
-"""The story of a failure: a text sequence chart of the last messages of the nodes it names.
+"""The causal story of a violation: a sequence chart in text, one lane per node.
 
-The run is done a second time, watched (:mod:`sim.watch`), up to the violation.  Each named node has
-a lane; a message is one line at the time it was sent, with how long it took; faults and starts
-stand between.  Probes come all the time and are only counted, unless there is nothing else.
+Shown is what has to do with the violation and what led to that: the last messages at its nodes that
+name the same placement or cell, then the causes of each (the message that was being handled when it
+was sent, and so on back to a timer, a call of a user or a restart), and the faults.  Everything
+else that happened meanwhile is left out.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+import re
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fabric.machine import Event, LocalCall, Received
+from fabric.machine import LocalCall, Received, Woken
 from fabric.units import SECOND
+from sim.brief import brief
+from sim.causes import Causes, Said, Step
 from sim.engine import Node
-from sim.faults import Fault
+from sim.result import Result
 from sim.run import Run
+from sim.save import fault_line
 from sim.scenario import Scenario, hosts_of
-from sim.watch import WatchedWorld
+from sim.watch import WatchedWorld, Watcher
 from sim.world import SimWorld, Violation
 
-#: What the recording keeps, and what the chart shows of it.
-KEPT_STEPS: Final = 20_000
-SHOWN_LINES: Final = 60
-#: More lanes than these do not fit beside each other.
-MAX_LANES: Final = 4
-LANE: Final = 15
-#: What goes on for ever, whatever else happens.
-PROBES: Final = frozenset({"Ping", "Ack", "ProbeFor", "ProbeAnswer", "SyncAsk", "Sync"})
-
-#: Outputs that are shown beside messages, and what a node does with them.
-VERBS: Final = {
-    "coordinate": "asks the coordinator:",
-    "drive": "drives:",
-    "notify": "notes:",
-    "reply": "replies:",
-}
-
-
-@dataclass(slots=True)
-class Step:
-    """One line of the chart."""
-
-    at_us: int
-    source: str
-    target: str = ""
-    what: str = ""
-    detail: str = ""
-    #: When the message arrived, -1: never, or nobody knows.
-    arrived_us: int = -1
-    message: Any = None
+#: A chart of more rows or lanes is not read.
+MAX_ROWS: Final = 48
+MAX_LANES: Final = 6
+#: Messages that come with a violation.
+LAST: Final = 8
+#: So many violations of a result get them, if its run took no longer (CPU seconds).
+_EXPLAINED: Final = 3
+_LONG_RUN_S: Final = 120
+#: Nodes whose messages are looked at, when a violation names many.
+_NODES: Final = 4
+#: How far back causes are followed.
+_DEPTH: Final = 12
+#: Of one kind of messages so many are shown, one if it makes up more than so many percent of all.
+_OF_A_KIND: Final = 4
+_ROUTINE_PERCENT: Final = 15
 
 
-class Recorder:
-    """Keeps the last messages to and from the nodes of ``lanes``, and what else befell these."""
-
-    def __init__(self, lanes: tuple[str, ...]) -> None:
-        self.lanes = lanes
-        self.steps: deque[Step] = deque(maxlen=KEPT_STEPS)
-        #: Messages on their way, by identity: the steps keep them alive.
-        self._flying: dict[tuple[int, str], Step] = {}
-
-    def event(self, node: Node, event: Event | None) -> None:
-        """Note an event of a named node, and a message of a named node that arrives."""
-        name, now = node.role.name, node.engine.now
-        if isinstance(event, Received):
-            sent = self._flying.pop((id(event.message), name), None)
-            if sent is not None:
-                sent.arrived_us = now
-        elif name not in self.lanes:
-            return
-        elif event is None:
-            self.steps.append(Step(now, name, what="starts"))
-        elif isinstance(event, LocalCall):
-            what = f"is called: {type(event.request).__name__}"
-            self.steps.append(Step(now, name, what=what, detail=self._brief(node, event.request)))
-        elif type(event).__name__ in ("Coordinated", "Driven", "PersistFailed"):
-            what = f"gets {type(event).__name__}"
-            self.steps.append(Step(now, name, what=what, detail=self._brief(node, event)))
-
-    def output(self, node: Node, kind: str, args: tuple[Any, ...]) -> None:
-        """Note a message between a named node and anybody, or another output of a named one."""
-        name, engine = node.role.name, node.engine
-        if kind in ("send", "promise"):
-            to, message = args[-2:]
-            target = engine.by_address.get(to.address)
-            other = to.address if target is None else target.role.name
-            if name in self.lanes or other in self.lanes:
-                body = getattr(message, "body", message)
-                detail = self._brief(node, body)
-                step = Step(engine.now, name, other, type(body).__name__, detail, message=message)
-                self._flying[(id(message), other)] = step
-                self._append(step)
-        elif name in self.lanes and kind in VERBS:
-            what = f"{VERBS[kind]} {type(args[-1 if kind in ('notify', 'reply') else 0]).__name__}"
-            self._append(Step(engine.now, name, what=what, detail=self._brief(node, args[0])))
-
-    def _brief(self, node: Node, record: Any) -> str:
-        """Show the plain fields of a record in a few words, ids of nodes by their names."""
-        if not dataclasses.is_dataclass(record) and not hasattr(record, "_fields"):
-            return str(record)[:60]
-        names = getattr(record, "_fields", None) or [f.name for f in dataclasses.fields(record)]
-        shown = []
-        for name in names:
-            value = getattr(record, name)
-            known = node.engine.by_id.get(value) if type(value) is int else None
-            if known is not None:
-                shown.append(f"{name}={known.role.name}")
-            elif isinstance(value, (bool, int, str)):
-                shown.append(f"{name}={value}"[:28])
-        return " ".join(shown)[:100]
-
-    def _append(self, step: Step) -> None:
-        if len(self.steps) == KEPT_STEPS:
-            oldest = self.steps[0]
-            if self._flying.get((id(oldest.message), oldest.target)) is oldest:
-                del self._flying[(id(oldest.message), oldest.target)]
-        self.steps.append(step)
-
-
-def tell_story(scenario: Scenario, invariant: str) -> str:
-    """Run ``scenario`` up to its first violation of ``invariant``, twice; return the chart."""
-    found = _violation(Run(dataclasses.replace(scenario, fidelity=False)), invariant)
-    if found is None:
-        return "The violation did not come again: no story.\n"
-    names = found.nodes[:MAX_LANES] or _struck(scenario)
-    recorder = Recorder(tuple(names))
-    plain = dataclasses.replace(scenario, fidelity=False)
-    _violation(Run(plain, WatchedWorld(plain, recorder)), invariant)
-    return chart(recorder, scenario.faults, found)
-
-
-def _struck(scenario: Scenario) -> tuple[str, ...]:
-    """Return whom faults hit: those to watch when a violation names nobody."""
-    hosts: list[int] = []
-    for fault in scenario.faults:
-        hosts += hosts_of(fault)
-    names = [_name(host) for host in dict.fromkeys(hosts)]
-    return tuple([*names, "candidate-0"][:MAX_LANES])
-
-
-def _name(host: int) -> str:
-    return f"host-{host}" if host >= 0 else f"candidate-{-1 - host}"
-
-
-def _violation(it: Run, invariant: str) -> Violation | None:
+def _replayed(
+    scenario: Scenario, watcher: Watcher, last: Callable[[Violation], bool]
+) -> tuple[WatchedWorld, Violation | None]:
+    """Run ``scenario`` again, watched, up to the violation for which ``last`` says yes."""
+    plain = dataclasses.replace(scenario, fidelity=False)  # or no message would arrive as itself
+    world = WatchedWorld(plain, watcher)
     found: list[Violation] = []
-    world: SimWorld = it.world
 
     def noticed(violation: Violation) -> None:
-        if violation.invariant == invariant:
+        if not found and last(violation):
             found.append(violation)
             world.engine.stop = True
 
     world.on_violation = noticed
-    it.go()
-    return found[0] if found else None
+    Run(plain, world).go()
+    return world, found[0] if found else None
+
+
+def explain(scenario: Scenario, result: Result) -> None:
+    """Add the last messages to the first violations of ``result``, of each invariant one."""
+    seen: list[str] = []
+    for violation in result.violations if not result.interrupted else ():
+        if violation["invariant"] in seen:
+            continue
+        if len(seen) == _EXPLAINED:
+            return
+        if result.cpu_s > _LONG_RUN_S:
+            result.notes.append("too long a run to go through it again for the last messages")
+            return
+        seen.append(violation["invariant"])
+        violation["messages"] = last_messages(scenario, Violation(**violation))
+
+
+def last_messages(scenario: Scenario, violation: Violation) -> tuple[str, ...]:
+    """Return the last messages that have to do with ``violation``, by running it once more."""
+    about = _About(violation)
+    names = frozenset(violation.nodes)
+
+    def wanted(step: Step) -> bool:
+        if about.words:
+            return about.in_step(step)
+        here = not names or step.node.role.name in names
+        return here and (about.in_step(step) if about else not isinstance(step.event, Woken))
+
+    def last(found: Violation) -> bool:
+        return (found.invariant, found.at_s, found.detail) == (
+            violation.invariant, violation.at_s, violation.detail,
+        )  # fmt: skip
+
+    causes = Causes(wanted)
+    _replayed(scenario, causes, last)
+    steps = causes.steps()
+    rows = [row for step in _ends(steps, violation) for row in _rows_of(step, about)]
+    rows.sort(key=_when)
+    return tuple([f"{row.at_us / SECOND:.6f} s {row.line()}" for row in rows[-LAST:]])
+
+
+def causal_story(scenario: Scenario, invariant: str) -> str:
+    """Return the chart of what led to the first violation of ``invariant``, by running it again."""
+    causes = Causes()
+    world, violation = _replayed(scenario, causes, lambda found: found.invariant == invariant)
+    if violation is None:
+        return "The violation did not come again: no story.\n"
+    steps = causes.steps()
+    rows = _chosen(_ends(steps, violation), _About(violation))
+    nodes = _nodes_of(steps, violation)
+    lanes = _lanes(nodes, rows)
+    rows += _restarts(causes, lanes)
+    rows.sort(key=_when)
+    # faults tell why, however long ago they were
+    rows = [*rows[-MAX_ROWS:], *_faults(world, lanes)[-MAX_ROWS:]]
+    rows.sort(key=_when)
+    label = f"VIOLATED {violation.invariant}: {violation.detail}"
+    end = _Row(round(violation.at_s * SECOND), None, None, label, at=nodes)
+    return _draw([*rows, end], lanes)
+
+
+# --- what belongs to the story --------------------------------------------------------------------
+
+
+class _About:
+    """What a violation is about: placements and cells that its detail names."""
+
+    def __init__(self, violation: Violation) -> None:
+        keys = re.findall(r"\bp(\d+)\b", violation.detail)
+        self.words = frozenset([f"p{n}" for n in keys] + [f"vm{n}" for n in keys])
+        self.cells = frozenset(int(n) for n in re.findall(r"\bcell (\d+)", violation.detail))
+
+    def __bool__(self) -> bool:
+        return bool(self.words or self.cells)
+
+    def names(self, thing: Any, field: str = "") -> bool:
+        """Tell whether ``thing`` names one of them, at any depth."""
+        if isinstance(thing, str):
+            return thing in self.words
+        if isinstance(thing, int):
+            return field == "cell" and thing in self.cells
+        if isinstance(thing, BaseException):
+            return False
+        fields = getattr(thing, "__dataclass_fields__", None) or getattr(thing, "_fields", None)
+        if fields:
+            return any(self.names(getattr(thing, name), name) for name in fields)
+        return isinstance(thing, tuple) and any(self.names(item, field) for item in thing)
+
+    def in_step(self, step: Step) -> bool:
+        """Tell whether what a node was given, or said thereupon, names one of them."""
+        return self.names(step.event) or any(self.in_said(said) for said in step.said)
+
+    def in_said(self, said: Said) -> bool:
+        """Tell whether an output (to others) names one of them."""
+        return said.kind in ("send", "promise", "reply", "notify") and self.names(said.what)
+
+
+def _nodes_of(steps: list[Step], violation: Violation) -> list[Node]:
+    by_name = {_name(step.node): step.node for step in steps}
+    return [by_name[name] for name in violation.nodes[:_NODES] if name in by_name]
+
+
+def _ends(steps: list[Step], violation: Violation) -> list[Step]:
+    """Return the last steps that have to do with ``violation``: where the story ends."""
+    nodes = [node.index for node in _nodes_of(steps, violation)]
+    about = _About(violation)
+    here = [step for step in steps if not nodes or step.node.index in nodes]
+    if about.words:
+        return [step for step in steps if about.in_step(step)][-MAX_ROWS // 2 :]
+    named = [step for step in here if about.in_step(step)] if about.cells else []
+    named = [step for step in named or here if not isinstance(step.event, Woken)]
+    return _varied(named)
+
+
+def _varied(steps: list[Step]) -> list[Step]:
+    """Return the last few of each kind: what is repeated without end says it once."""
+    counts = Counter(_kind(step) for step in steps)
+    many = max(len(steps) * _ROUTINE_PERCENT // 100, 20)
+    left: Counter[type] = Counter()
+    found = []
+    for step in reversed(steps):
+        kind = _kind(step)
+        left[kind] += 1
+        if left[kind] <= (_OF_A_KIND if counts[kind] <= many else 1):
+            found.append(step)
+    return found[MAX_ROWS // 2 :: -1]
+
+
+def _kind(step: Step) -> type:
+    return type(step.event.message if isinstance(step.event, Received) else step.event)
+
+
+def _chosen(ends: list[Step], about: _About) -> list[_Row]:
+    """Return the rows of the last steps and of their causes."""
+    steps: dict[int, Step] = {}
+    for end in ends:
+        step: Step | None = end
+        for _ in range(_DEPTH):
+            if step is None or step.number in steps:
+                break
+            steps[step.number] = step
+            step = step.cause
+    return [row for _, step in sorted(steps.items()) for row in _rows_of(step, about)]
+
+
+def _restarts(causes: Causes, lanes: list[Node]) -> list[_Row]:
+    rows = []
+    for node in lanes:
+        starts = [step for step in causes.of[node.index] if step.event is None]
+        rows += [_Row(s.at_us, None, None, "starts again", at=[node]) for s in starts[1:]]
+    return rows
+
+
+def _faults(world: SimWorld, lanes: list[Node]) -> list[_Row]:
+    rows = []
+    for fault in world.plan:
+        if fault.at_us <= world.engine.now:
+            hit = {world.host(host).index for host in hosts_of(fault)}
+            at = [node for node in lanes if node.index in hit]
+            rows.append(_Row(fault.at_us, None, None, f"FAULT {fault_line(fault)}", at=at))
+    return rows
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Row:
+    """One line: a message from one node to another, or something at some nodes."""
+
+    at_us: int
+    source: Node | None
+    target: Node | None
+    label: str
+    lost: bool = False
+    at: list[Node] | None = None
+
+    def line(self) -> str:
+        """Return it as text without lanes."""
+        if self.source is not None and self.target is not None:
+            arrow = "-x" if self.lost else "->"
+            return f"{_name(self.source)} {arrow} {_name(self.target)}: {self.label}"
+        return f"{', '.join([_name(node) for node in self.at or ()])}: {self.label}"
+
+
+def _when(row: _Row) -> int:
+    return row.at_us
+
+
+def _name(node: Node) -> str:
+    return str(node.role.name)
+
+
+def _rows_of(step: Step, about: _About) -> list[_Row]:
+    node, event = step.node, step.event
+    rows = []
+    if isinstance(event, Received):
+        source = step.cause.node if step.cause else node.engine.by_id.get(event.sender)
+        rows.append(_Row(step.at_us, source, node, brief(event.message)))
+    elif isinstance(event, LocalCall):
+        rows.append(_Row(step.at_us, None, None, f"is asked {brief(event.request)}", at=[node]))
+    elif event is not None and not isinstance(event, Woken):
+        rows.append(_Row(step.at_us, None, None, brief(event), at=[node]))
+    for said in step.said:
+        if about and not about.in_said(said):
+            continue
+        if said.kind in ("send", "promise") and said.led_to is None and step.cause is not None:
+            target = node.engine.by_address.get(said.to)
+            rows.append(_Row(step.at_us, node, target, brief(said.what), lost=True))
+        elif said.kind in ("reply", "notify"):
+            what = "answers" if said.kind == "reply" else "tells"
+            rows.append(_Row(step.at_us, None, None, f"{what} {brief(said.what)}", at=[node]))
+    return rows
+
+
+def _lanes(first: list[Node], rows: list[_Row]) -> list[Node]:
+    """Return the nodes that get a lane: those of the violation, then the busiest."""
+    count = Counter(
+        node.index
+        for row in rows
+        for node in (row.source, row.target, *(row.at or ()))
+        if node is not None
+    )
+    nodes = {n.index: n for row in rows for n in (row.source, row.target, *(row.at or ())) if n}
+    busiest = sorted(nodes, key=lambda index: (-count[index], index))
+    lanes = list(first)
+    lanes += [nodes[index] for index in busiest if nodes[index] not in lanes]
+    return sorted(lanes[:MAX_LANES], key=lambda node: node.index)
 
 
 # --- drawing --------------------------------------------------------------------------------------
 
 
-def chart(recorder: Recorder, faults: tuple[Fault, ...], violation: Violation) -> str:
-    """Draw what ``recorder`` holds, with ``faults`` in between, ending with ``violation``."""
-    lanes = recorder.lanes
-    steps = list(recorder.steps)
-    loud = [step for step in steps if step.what not in PROBES]
-    if any(step.target for step in loud):
-        steps = _counted(steps)
-    end_us = round(violation.at_s * SECOND)
-    steps += [
-        Step(fault.at_us, "", what=f"*** {_fault(fault)}")
-        for fault in faults
-        if fault.at_us <= end_us
-    ]
-    steps.sort(key=lambda step: step.at_us)
-    head = " " * 13 + "".join(name[: LANE - 1].center(LANE) for name in lanes)
-    left = len(steps) - SHOWN_LINES
-    lines = [head.rstrip()]
-    if left > 0:
-        lines.append(f"{'':13}... {left} lines before ...")
-        # faults tell why, however long ago they were
-        lines += [_draw(step, lanes) for step in steps[:left] if step.what.startswith("***")]
-    lines += [_draw(step, lanes) for step in steps[-SHOWN_LINES:]]
-    lines.append(f"{violation.at_s:11.6f}  !!! {violation.invariant}: {violation.detail[:200]}")
+def _draw(rows: list[_Row], lanes: list[Node]) -> str:
+    width = max([len(_name(node)) for node in lanes] or [0]) + 3
+    column = {node.index: 2 + nth * width for nth, node in enumerate(lanes)}
+    total = 2 + len(lanes) * width
+    head = "".join([_name(node).ljust(width) for node in lanes])
+    lines = [f"{'time s':>11}   {head}".rstrip()]
+    for row in rows:
+        cells = [" "] * total
+        for place in column.values():
+            cells[place] = "|"
+        label = row.label
+        source = column.get(row.source.index) if row.source else None
+        target = column.get(row.target.index) if row.target else None
+        if source is not None and target is not None and source != target:
+            _arrow(cells, source, target, row.lost)
+        elif row.source is not None or row.target is not None:
+            label = row.line()
+            for at in (source, target):
+                if at is not None:
+                    cells[at] = "o"
+        for node in row.at or ():
+            if node.index in column:
+                cells[column[node.index]] = "*"
+        lines.append(f"{row.at_us / SECOND:11.6f} {''.join(cells)} {label}")
     return "\n".join(lines) + "\n"
 
 
-def _counted(steps: list[Step]) -> list[Step]:
-    """Replace each run of probes by one line that counts them."""
-    result: list[Step] = []
-    count = 0
-    for step in steps:
-        if step.what in PROBES:
-            count += 1
-            continue
-        if count:
-            result.append(Step(step.at_us, "", what=f"    ({count} probes and syncs)"))
-            count = 0
-        result.append(step)
-    return result
-
-
-def _fault(fault: Any) -> str:
-    values = []
-    for field in dataclasses.fields(fault):
-        value = getattr(fault, field.name)
-        if field.name == "at_us" or value == field.default:
-            continue
-        if field.name == "fault":
-            values.append(_fault(value))
-        elif field.name.endswith("_us"):
-            values.append(f"{field.name[:-3]} {value / SECOND:g} s")
-        else:
-            values.append(f"{field.name} {value}")
-    return f"{type(fault).__name__.lower()} {' '.join(values)}"
-
-
-def _draw(step: Step, lanes: tuple[str, ...]) -> str:
-    time = f"{step.at_us / SECOND:11.6f}  "
-    if not step.source:
-        return time + step.what
-    row = list("|".center(LANE) * len(lanes))
-    start = _column(step.source, lanes)
-    label = f"{step.what} {step.detail}"
-    if not step.target:
-        row[start] = "*"
-        return f"{time}{''.join(row)} {label}".rstrip()
-    end = _column(step.target, lanes)
-    low, high = min(start, end), max(start, end)
-    row[low:high] = "-" * (high - low)
-    if step.arrived_us < 0:
-        row[end] = "x"
-        label += " (lost or under way)"
-    else:
-        row[end] = ">" if end > start else "<"
-        label += f" (+{(step.arrived_us - step.at_us) / 1000:g} ms)"
-    row[start] = "o"
-    if step.source not in lanes:
-        label = f"from {step.source}: {label}"
-    if step.target not in lanes:
-        label = f"to {step.target}: {label}"
-    return f"{time}{''.join(row)} {label}".rstrip()
-
-
-def _column(name: str, lanes: tuple[str, ...]) -> int:
-    """Return where a lane's line stands; all that have none are at the right edge."""
-    if name in lanes:
-        return lanes.index(name) * LANE + "|".center(LANE).index("|")
-    return len(lanes) * LANE - 1
+def _arrow(cells: list[str], source: int, target: int, lost: bool) -> None:
+    low, high = sorted((source, target))
+    for at in range(low + 1, high):
+        cells[at] = "-"
+    cells[source] = "o"
+    tip = target - 1 if target > source else target + 1
+    cells[tip] = "x" if lost else (">" if target > source else "<")
+    if not lost:
+        cells[target] = "o"

@@ -112,9 +112,8 @@ def test_a_planted_violation_is_shrunk_to_what_it_needs(
 
     story = Path(report["story"]).read_text()
     assert "host-3" in story.splitlines()[2]
-    assert "*** crash host 3" in story
-    assert "!!! planted: down while others are cut off" in story
-    assert "->" in story or "<-" in story
+    assert "FAULT crash at_s = 8, host = 3" in story
+    assert "VIOLATED planted: down while others are cut off" in story
 
 
 def test_a_watched_run_does_what_a_normal_one_does() -> None:
