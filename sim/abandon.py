@@ -50,7 +50,7 @@ class Abandoned:
             elif self.how == "disk":
                 node.disk.slow = HANGS
             elif self.how == "slow":
-                network.slow[node.index] = SLOW
+                network.slow[node.index] = SLOW * network.slow.get(node.index, 1)
             elif self.how == "stalled":
                 world.hypervisors.stalled_until[node.index] = FOR_EVER
         if self.how in ("cut", "mute"):

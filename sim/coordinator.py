@@ -64,8 +64,8 @@ class VirtualCoordinator:
         self._rows = _Rows()
         create(self._rows, engine.streams.number("coordinator-id") | 1)
         self._arrival: dict[int, int] = {}
-        #: No question is answered while this is on.
-        self.down = False
+        #: Outages that are on: no question is answered while there is one.
+        self.outages = 0
         #: Indexes of nodes that cannot reach it.
         self.severed: list[int] = []
         #: Told of each commit that was carried out, and of who held the chair then.
@@ -102,7 +102,7 @@ class VirtualCoordinator:
         generation = node.generation
 
         def arrive() -> None:
-            if self.down or node.index in self.severed:
+            if self.outages or node.index in self.severed:
                 answer: CoordinatorAnswer = Lost("outage")
                 delay = LOST_AFTER_US
             else:

@@ -125,7 +125,7 @@ def _see_alarm(world: World) -> None:
     """Whoever holds the chair must know by now that something is wrong with the coordinator."""
     coordinator, engine = world.coordinator, world.engine
     node = engine.by_id.get(coordinator.chairman)
-    if coordinator.newest is None or coordinator.down or node is None or not node.alive:
+    if coordinator.newest is None or coordinator.outages or node is None or not node.alive:
         return
     chairman = chairman_of(node)
     if chairman is not None and chairman.lease.holds(node.now) and not chairman.halted_for:

@@ -186,11 +186,13 @@ class Slow:
     def begin(self, world: World) -> None:
         network = world.engine.network
         index = world.host(self.host).index
-        network.slow[index] = self.factor
+        network.slow[index] = network.slow.get(index, 1) * self.factor
         network.changed()
 
         def end() -> None:
-            network.slow.pop(index, None)
+            network.slow[index] //= self.factor
+            if network.slow[index] == 1:
+                del network.slow[index]
             network.changed()
 
         end_after(world, self.lasts_us, end)
@@ -207,10 +209,10 @@ class Outage:
         return NOBODY
 
     def begin(self, world: World) -> None:
-        world.coordinator.down = True
+        world.coordinator.outages += 1
 
         def end() -> None:
-            world.coordinator.down = False
+            world.coordinator.outages -= 1
 
         end_after(world, self.lasts_us, end)
 

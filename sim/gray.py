@@ -99,11 +99,12 @@ class Echo:
 
     def begin(self, world: World) -> None:
         network = world.engine.network
-        network.echo_ppm, network.echo_late_us = self.echo_ppm, self.late_us
+        network.echo_ppm += self.echo_ppm
+        network.echo_late_us = max(self.late_us, network.echo_late_us)
         network.changed()
 
         def end() -> None:
-            network.echo_ppm = 0
+            network.echo_ppm -= self.echo_ppm
             network.changed()
 
         end_after(world, self.lasts_us + self.late_us, end)

@@ -31,8 +31,9 @@ class Hypervisors:
         self._engine = engine
         self._fail = {"CreateMachine": fail_ppm, "DestroyMachine": fail_ppm} if fail_ppm else None
         self.by_node: dict[int, SimulatedHypervisor] = {}
-        #: Node index -> when its hypervisor answers again; those that refuse everything.
+        #: Node index -> when its hypervisor answers again.
         self.stalled_until: dict[int, int] = {}
+        #: Node index -> refusals that are on; 0: it has refused before.
         self.refusing: dict[int, int] = {}
         self._delays: dict[int, Stream] = {}
 

@@ -13,24 +13,29 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from fabric.gossip.cell import CellGossip
 from fabric.machine import Message
-from fabric.units import MS
+from fabric.units import MS, SECOND
 from fabric.wire.gossip import ALIVE, DEAD, Ack, News, Ping, Suspect, Sync
-from sim.faults import NOBODY, Hit, World
-from sim.inspect import cells_of
+from fabric.wire.tree import Owner, Path, Vacant
+from sim.faults import EVERYBODY, NOBODY, Hit, World, end_after
+from sim.inspect import cells_of, paths_of
 
 if TYPE_CHECKING:
     from fabric.tree.summary import Summary
     from sim.engine import Node
 
 #: What a forger lies about.
-Lie: TypeAlias = Literal["suspicions", "deaths", "acks"]
+Lie: TypeAlias = Literal["suspicions", "deaths", "acks", "owners", "loads"]
 LIES: Final[tuple[str, ...]] = get_args(Lie)
 LIE_EVERY_US: Final = 200 * MS
 
 
 @dataclass(frozen=True, slots=True)
 class Forger:
-    """``host`` accuses others, tells of their deaths, or answers for them, five times a second."""
+    """``host`` lies to the other members of its leaf cell, five times a second.
+
+    It accuses others, tells of their deaths, answers for them, says that it owns a cell, or tells
+    loads of others that they do not have.
+    """
 
     at_us: int
     host: int
@@ -38,6 +43,8 @@ class Forger:
     lie: Lie
 
     def hits(self) -> Hit:
+        if self.lie in ("owners", "loads"):
+            return EVERYBODY, self.lasts_us + 10 * SECOND  # placements may be led astray by it
         return NOBODY  # nothing that it says may change what becomes of others
 
     def begin(self, world: World) -> None:
@@ -50,9 +57,13 @@ class Forger:
             others = [] if gossip is None else [m.news for m in gossip.members.values()]
             if gossip is not None and len(others) > 1:
                 victim = others[stream.below(len(others))]
+                if self.lie == "owners":
+                    message = claim(node, stream.below)
+                else:
+                    message = forged(self.lie, gossip, victim, stream.below)
                 for listener in others:
-                    if listener is not victim:
-                        node.send(listener.contact, forged(self.lie, gossip, victim, stream.below))
+                    if listener is not victim or self.lie == "owners":
+                        node.send(listener.contact, message)
             if engine.now < until:
                 engine.at(engine.now + LIE_EVERY_US, lie)
             else:
@@ -68,8 +79,23 @@ def forged(lie: Lie, gossip: CellGossip, victim: News, below: Callable[[int], in
     if lie == "deaths":
         dead = dataclasses.replace(victim, state=DEAD, summary=None)
         return Ack(gossip.cell, gossip.key, below(1 << 20), gossip.path, (dead,))
+    if lie == "loads":
+        news = dataclasses.replace(
+            victim, seq=victim.seq + 1 + below(3), summary=gossip.news.summary
+        )
+        return Ack(gossip.cell, gossip.key, below(1 << 20), gossip.path, (news,))
     alive = dataclasses.replace(victim, state=ALIVE, summary=None)
     return Ack(gossip.cell, victim.key, below(64), gossip.path, (alive,))
+
+
+def claim(forger: Node, below: Callable[[int], int]) -> Message:
+    """Return the news that ``forger`` owns one of the cells on its path, under a newer term."""
+    paths = paths_of(forger)
+    cell = paths.path[below(len(paths.path))]
+    held = paths.owners.get(cell)
+    term = (held.term if held is not None else paths.records[cell].term_floor) + 1 + below(3)
+    electorate = paths.records[cell].electorate
+    return Path(None, (), (Owner(cell, electorate, term, forger.contact),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +165,56 @@ class NewerVersion:
             world.fault_over()
 
         engine.at(engine.now + self.lasts_us, end)
+
+
+#: What peers of the version before do not know: hints without which all goes on, only later.
+NEW_TYPES: Final = (Vacant,)
+
+
+@dataclass(frozen=True, slots=True)
+class OlderVersion:
+    """``host`` runs the version before.
+
+    What it sends and what it understands lacks the fields that have a default, as new fields must,
+    and messages of :data:`NEW_TYPES`; in fidelity runs its frames carry the older number.
+    """
+
+    at_us: int
+    host: int
+    lasts_us: int
+
+    def hits(self) -> Hit:
+        return NOBODY
+
+    def begin(self, world: World) -> None:
+        engine, old = world.engine, world.host(self.host)
+        numbered = engine.fidelity.older if engine.fidelity is not None else []
+        numbered.append(old.index)
+
+        def treat(source: Node, target: Node, message: Message) -> Message | None:
+            if old not in (source, target) or source is target:
+                return message
+            return None if isinstance(message, NEW_TYPES) else without_new_fields(message)
+
+        heal = engine.network.treat(treat)
+
+        def end() -> None:
+            heal()
+            numbered.remove(old.index)
+
+        end_after(world, self.lasts_us, end)
+
+
+def without_new_fields(message: Any) -> Any:
+    """Return ``message``, and what it embeds, as a peer that knows no field with default has it."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(message):
+        value = getattr(message, field.name)
+        if field.default is not dataclasses.MISSING:
+            if value != field.default:
+                changes[field.name] = field.default
+        elif field.name == "body" and dataclasses.is_dataclass(value):
+            body = without_new_fields(value)
+            if body is not value:
+                changes["body"] = body
+    return dataclasses.replace(message, **changes) if changes else message

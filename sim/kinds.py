@@ -10,8 +10,17 @@ from sim.disk_faults import BitRot, DiskError, LostSync, SlowDisk, TornWrite
 from sim.faults import Crash, Cut, Dethrone, Expire, Lossy, Outage, Slow
 from sim.gray import Echo, OnChairman, OnOwner, Pause, Sever
 from sim.hypervisor_faults import Refusal, Stall
-from sim.insiders import Forger, NewerVersion, StaleSummaries
-from sim.network_faults import Bridged, BrokenLink, Flaky, Gray, Halves, Reordered, Swizzle
+from sim.insiders import Forger, NewerVersion, OlderVersion, StaleSummaries
+from sim.network_faults import (
+    Bridged,
+    BrokenLink,
+    Flaky,
+    Gray,
+    GrayLink,
+    Halves,
+    Reordered,
+    Swizzle,
+)
 from sim.process_faults import ClockJump, Drift, MassRestart, RackLoss, Rolling
 
 KINDS: Final[dict[str, type[Any]]] = {
@@ -42,6 +51,7 @@ KINDS: Final[dict[str, type[Any]]] = {
     "halves": Halves,
     "broken-link": BrokenLink,
     "gray": Gray,
+    "gray-link": GrayLink,
     "flaky": Flaky,
     "reordered": Reordered,
     "swizzle": Swizzle,
@@ -56,4 +66,5 @@ KINDS: Final[dict[str, type[Any]]] = {
     "forger": Forger,
     "stale-summaries": StaleSummaries,
     "newer-version": NewerVersion,
+    "older-version": OlderVersion,
 }

@@ -90,6 +90,28 @@ class Gray:
         end_after(world, self.lasts_us, heal)
 
 
+@dataclass(frozen=True, slots=True)
+class GrayLink:
+    """Between ``host`` and ``other`` only pings pass; both look well to each other."""
+
+    at_us: int
+    host: int
+    other: int
+    lasts_us: int
+
+    def hits(self) -> Hit:
+        return EVERYBODY, self.lasts_us
+
+    def begin(self, world: World) -> None:
+        ends = (world.host(self.host), world.host(self.other))
+
+        def treat(source: Node, target: Node, message: Message) -> Message | None:
+            passes = source is target or source not in ends or target not in ends
+            return message if passes or isinstance(message, PINGS) else None
+
+        end_after(world, self.lasts_us, world.engine.network.treat(treat))
+
+
 def only_pings(gray: Node) -> Callable[[Node, Node, Message], Message | None]:
     """Return what lets only pings through from and to ``gray``."""
 
@@ -138,11 +160,12 @@ class Reordered:
 
     def begin(self, world: World) -> None:
         network = world.engine.network
-        network.late_ppm, network.late_us = self.late_ppm, self.late_us
+        network.late_ppm += self.late_ppm
+        network.late_us = max(self.late_us, network.late_us)
         network.changed()
 
         def end() -> None:
-            network.late_ppm = 0
+            network.late_ppm -= self.late_ppm
             network.changed()
 
         end_after(world, self.lasts_us, end)

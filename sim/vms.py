@@ -47,7 +47,7 @@ class VmCallers:
                 self.living[vm_id] = placing
                 self._later(self._life_us, lambda: self.delete(placing))
             elif isinstance(answer, FabricError) and answer.code == "UnknownReservation":
-                if not self._world.scenario.hypervisor_fail_ppm:
+                if not self._may_be_gone(node):
                     detail = f"{placed.key}: confirmed, and unknown when its VM was to be made"
                     self._world.violation("lost-reservation", (node,), detail)
                 self._workload.settled(placing)
@@ -89,6 +89,12 @@ class VmCallers:
         self.living.pop(placing.request.vm_id, None)
         self._workload.settled(placing)
         return None
+
+    def _may_be_gone(self, node: Node) -> bool:
+        """Whether a reservation may have been used up by a creation that failed, or by a lie."""
+        world = self._world
+        fails = world.scenario.hypervisor_fail_ppm or node.index in world.hypervisors.refusing
+        return bool(fails) or node.disk.broke_promises
 
     def _later(self, delay_us: int, action: Any) -> None:
         engine = self._world.engine

@@ -32,7 +32,7 @@ class VmChecks:
         """Compare callers, books and hypervisors now."""
         passing: dict[tuple[int, str], tuple[str, int]] = {}
         for node in self._world.hosts:
-            if node.alive and node.role.lives == 1:  # a wiped host's machines are nobody's
+            if node.alive and not self._forgot(node):
                 self._audit_host(node, passing)
         self._passing = passing
         self._callers_were_told_right()
@@ -61,12 +61,16 @@ class VmChecks:
                 detail = f"{vm_id} runs, and is in nobody's books"
                 world.violation("vm-unaccounted", (node,), detail)
 
+    def _forgot(self, node: Node) -> bool:
+        """Whether its disk was replaced, or lied: its machines are nobody's then."""
+        return node.role.lives > 1 or node.disk.broke_promises
+
     def _callers_were_told_right(self) -> None:
         world = self._world
         by_id = world.engine.by_id
         for vm_id, placing in self._callers.living.items():
             assert placing.placed is not None
             node = by_id[placing.placed.host.node_id]
-            if node.alive and node.role.lives == 1 and vm_id not in books_of(node).vms:
+            if node.alive and not self._forgot(node) and vm_id not in books_of(node).vms:
                 detail = f"{vm_id} was made for its caller, and is not in the books"
                 world.violation("vm-lost", (node,), detail)

@@ -13,9 +13,18 @@ from sim.coordinator_faults import Emptied, LostCommits, Restored, SlowCoordinat
 from sim.disk_faults import BitRot, DiskError, LostSync, SlowDisk, TornWrite
 from sim.faults import Crash, Dethrone, Expire, Fault
 from sim.hypervisor_faults import Refusal, Stall
-from sim.insiders import LIES, Forger, Lie, NewerVersion, StaleSummaries
+from sim.insiders import LIES, Forger, Lie, NewerVersion, OlderVersion, StaleSummaries
 from sim.kinds import KINDS
-from sim.network_faults import Bridged, BrokenLink, Flaky, Gray, Halves, Reordered, Swizzle
+from sim.network_faults import (
+    Bridged,
+    BrokenLink,
+    Flaky,
+    Gray,
+    GrayLink,
+    Halves,
+    Reordered,
+    Swizzle,
+)
 from sim.process_faults import ClockJump, Drift, MassRestart, RackLoss, Rolling
 from sim.run import Run, run
 from sim.save import to_toml
@@ -44,6 +53,7 @@ PLANS: dict[str, tuple[Fault, ...]] = {
     "halves": (Halves(14 * S, 20 * S), Halves(40 * S, 15 * S, candidates=2)),
     "broken-link": (BrokenLink(14 * S, -1, 3, 20 * S), BrokenLink(14 * S, 1, 2, 20 * S, True)),
     "gray": (Gray(14 * S, 2, 20 * S), Gray(20 * S, -1, 9 * S)),
+    "gray-link": (GrayLink(14 * S, 2, 5, 20 * S), GrayLink(20 * S, -1, 9, 20 * S)),
     "flaky": (Flaky(14 * S, 2, 20 * S, 500_000), Flaky(20 * S, -1, 9 * S, 300_000)),
     "reordered": (Reordered(14 * S, 20 * S, 300_000, 1 * S), *JOINS),
     "swizzle": (Swizzle(14 * S, (0, 3, -1, 7, 9, 11), 1 * S, 2 * S),),
@@ -58,6 +68,7 @@ PLANS: dict[str, tuple[Fault, ...]] = {
     "stall": (Stall(14 * S, 2, 20 * S), Stall(14 * S, 3, 8 * S), *JOINS),
     "forger": (Forger(14 * S, 2, 20 * S, "acks"), Forger(14 * S, 5, 20 * S, "suspicions"), *JOINS),
     "stale-summaries": (StaleSummaries(14 * S, 2, 20 * S), StaleSummaries(20 * S, 5, 9 * S)),
+    "older-version": (OlderVersion(5 * S, 2, 60 * S), OlderVersion(5 * S, -1, 30 * S), *JOINS),
     "newer-version": (NewerVersion(5 * S, 2, 60 * S), NewerVersion(5 * S, -1, 30 * S), *JOINS),
     "refusal": (Refusal(14 * S, 2, 20 * S), Refusal(14 * S, 3, 8 * S)),
 }  # fmt: skip
@@ -73,7 +84,7 @@ def scenario(faults: tuple[Fault, ...], seed: int, duration_s: int = 135) -> Sce
 
 @pytest.mark.parametrize("kind", PLANS)
 def test_it_all_comes_right_afterwards(kind: str) -> None:
-    encoded = kind == "newer-version"
+    encoded = kind in ("newer-version", "older-version")
     result = run(dataclasses.replace(scenario(PLANS[kind], seed=len(kind)), fidelity=encoded))
     assert result.ok, json.dumps(result.violations[:5], indent=1)
     assert result.faults == len(PLANS[kind])

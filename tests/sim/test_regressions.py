@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from sim.faults import Crash, Cut, Fault, Outage
 from sim.run import run
-from sim.scenario import Scenario
-from sim.swarm import swarm
+from sim.scenario import Scenario, load_scenario
 
 SMALL = {"leaf_min": 3, "leaf_max": 6, "inner_min": 3, "inner_max": 6}
 
@@ -35,18 +35,13 @@ def test_hosts_that_were_removed_together_come_back(seed: int) -> None:
     assert result.ok, json.dumps(result.violations[:5], indent=1)
 
 
-#: A host of bad health (Lifeguard) stretched its probes over several rounds, and each round gave
-#: the one under way up for the next: it never found anybody silent, nor itself alone.
-STRETCHED_PROBES = 30
-#: Whoever came back during a freeze stayed on the chairman's list and was removed when it thawed.
-REMOVED_AT_THAW = 38
-#: A suspicion told of a restarted host's new life carried the old life's load into it.
-LOAD_OF_AN_EARLIER_LIFE = 94
+#: What the swarm once drew. Each file says what was wrong.
+FILES = sorted((Path(__file__).parent / "scenarios").glob("*.toml"))
 
 
-@pytest.mark.parametrize("seed", [STRETCHED_PROBES, REMOVED_AT_THAW, LOAD_OF_AN_EARLIER_LIFE])
-def test_seeds_of_the_swarm_that_once_failed(seed: int) -> None:
-    result = run(swarm(seed))
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_scenarios_that_once_failed(path: Path) -> None:
+    result = run(load_scenario(path))
     assert result.ok, json.dumps(result.violations[:5], indent=1)
 
 
