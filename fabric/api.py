@@ -21,6 +21,7 @@ from fabric.coordination.embedded import EmbeddedCoordinator
 from fabric.coordination.memory import MemoryCoordinator
 from fabric.counters import Counters
 from fabric.errors import BadInput, DeadlineExceeded, FabricError
+from fabric.ids import format_id
 from fabric.limits import MAX_INT, MAX_NOTICES
 from fabric.machine import Contact, Message
 from fabric.peer.compose import Peer
@@ -36,8 +37,10 @@ from fabric.transport.address import parse_dialled
 from fabric.transport.both import BothTransport
 from fabric.transport.inproc import SCHEME, InprocTransport
 from fabric.transport.interface import Transport
+from fabric.transport.keys import NodeKeys, opened
 from fabric.transport.zmq import ZmqTransport
 from fabric.wire.peer import LeaveAsk, Status
+from fabric.wire.trust import CANDIDATE
 
 #: How long leaving may take before the peer goes without goodbye.
 _LEAVE_WITHIN_S: Final = 2.0
@@ -58,6 +61,7 @@ def open(
     settings: Settings | None = None,
     door: str | None = None,
     transport: Transport | None = None,
+    keys: NodeKeys | str | Path | None = None,
 ) -> Fabric:
     """Return a peer to be run with ``async with``. Nothing happens before that.
 
@@ -70,15 +74,32 @@ def open(
     makes a topology of its own.  ``coordinator`` is the directory that the candidates of one
     machine share (by default inside ``data_dir``, or memory), or any object with its interface.
 
+    With ``keys`` (a directory that ``fabric keys create`` made, or what ``load_node`` read from it)
+    every connection is encrypted and authenticated, the peer is the node that its certificate
+    names, and addresses beyond this machine are allowed.
+
     A peer on ``inproc://`` is out of reach for other processes, unless it has a ``door``: a second,
     ``tcp://`` address at which it answers what ``fabric.connect`` asks.
     """
     counters = Counters()
+    own = opened(keys)
+    if own is not None and node_id not in (None, own.node_id):
+        raise BadInput(
+            f"node_id {format_id(node_id or 0)}: the keys are those of node "
+            f"{format_id(own.node_id)}",
+            {"field": "node_id"},
+        )
+    if own is not None and candidate and not own.certificate.rights & CANDIDATE:
+        raise BadInput(
+            f"candidate: the certificate of {own.certificate.name} does not give that right "
+            "(see: fabric keys create --candidate)",
+            {"field": "candidate"},
+        )
     if transport is None:
-        transport = _transport(address, door, counters)
+        transport = _transport(address, door, counters, own)
     for known in join:
         if not known.startswith(SCHEME):
-            parse_dialled(known)
+            parse_dialled(known, loopback=own is None)
     directory = None if data_dir is None else Path(data_dir)
     return Fabric(
         transport=transport,
@@ -89,7 +110,7 @@ def open(
         candidate=candidate,
         coordinator=coordinator,
         zone=zone,
-        node_id=node_id,
+        node_id=node_id if own is None else own.node_id,
         settings=settings or Settings(),
     )
 
@@ -284,13 +305,15 @@ class Fabric(Calls):
         return MemoryCoordinator()
 
 
-def _transport(address: str, door: str | None, counters: Counters) -> Transport:
+def _transport(
+    address: str, door: str | None, counters: Counters, keys: NodeKeys | None
+) -> Transport:
     if not address.startswith(SCHEME):
         if door is not None:
             raise BadInput(f"door {door!r}: only a peer on inproc:// needs one", {"field": "door"})
-        return ZmqTransport(address, counters)
+        return ZmqTransport(address, counters, keys)
     inner = InprocTransport(address, counters)
-    return inner if door is None else BothTransport(inner, ZmqTransport(door, counters))
+    return inner if door is None else BothTransport(inner, ZmqTransport(door, counters, keys))
 
 
 def _settled(status: Status) -> bool:

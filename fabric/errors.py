@@ -100,6 +100,42 @@ class MissingDependency(EdgeError):
     code = "MissingDependency"
 
 
+# --- keys -----------------------------------------------------------------------------------------
+
+
+class KeyFileError(EdgeError):
+    """A key file is missing, damaged, readable by others, or does not belong to the rest."""
+
+    code = "KeyFileError"
+
+
+class Untrusted(FabricError):
+    """A certificate is not good here; subclasses say why."""
+
+    code = "Untrusted"
+    http_status = 403
+
+
+class OtherCluster(Untrusted):
+    """It was issued by another cluster's key, or for another cluster's name."""
+
+    code = "OtherCluster"
+
+
+class CertificateExpired(Untrusted):
+    code = "CertificateExpired"
+
+
+class CertificateRevoked(Untrusted):
+    code = "CertificateRevoked"
+
+
+class IncompatibleVersion(Untrusted):
+    """The other side speaks a version of the wire that is too far from ours."""
+
+    code = "IncompatibleVersion"
+
+
 # --- what the fabric answers ----------------------------------------------------------------------
 
 

@@ -44,6 +44,17 @@ IDLE_CONNECTION_S: Final = 128.0
 #: Messages waiting inside one process for one peer; beyond that the newest is dropped.
 INPROC_QUEUE: Final = 10_000
 
+# --- keys -----------------------------------------------------------------------------------------
+
+#: Void certificates on one list: it still fits into a frame. Expired ones drop out.
+MAX_REVOKED: Final = 2048
+#: Certificates that one peer has been shown and remembers: its cells, and callers from outside.
+MAX_IDENTITIES: Final = 16384
+#: Certificates checked in one second, 50 µs each: a flood of them must not hold the loop.
+MAX_CHECKS_PER_S: Final = 1000
+#: How long the old certificate of a node goes on after a rotation: time to bring the new one to it.
+ROTATION_GRACE_S: Final = 600
+
 # --- local calls ----------------------------------------------------------------------------------
 
 #: Local and remote requests in flight at one peer; beyond that ``Overloaded``.

@@ -19,6 +19,7 @@ import fabric
 from fabric.api import Fabric
 from fabric.cloudstore.storage.node import StoreNode
 from fabric.errors import DataDirectoryError, FabricError
+from fabric.transport.keys import NodeKeys
 from nodes.cloud.access import KINDS, AnyImage, Cloud, Images, NoImages
 from nodes.front.server import Front, Running, start
 from nodes.front.status import ERROR, INITIALIZING, READY, Component, Instance
@@ -44,6 +45,7 @@ class FrontOptions:
     listen: Listen = field(default_factory=Listen)
     accept_any_image: bool = False
     address: str = "tcp://127.0.0.1:0"
+    keys: NodeKeys | None = None
 
 
 class CloudService:
@@ -184,7 +186,9 @@ async def run_front(
             accept_any_image=options.accept_any_image,
             name="front",
         ) as service,
-        fabric.open(options.address, join=options.join, data_dir=peer_dir) as fab,
+        fabric.open(
+            options.address, join=options.join, data_dir=peer_dir, keys=options.keys
+        ) as fab,
     ):
         await fab.ready()
         service.work_with(fab)

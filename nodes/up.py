@@ -26,6 +26,7 @@ import fabric
 from agent import HostSpec, simulated_host
 from fabric.api import Fabric
 from fabric.coordination.memory import MemoryCoordinator
+from fabric.transport.keys import NodeKeys
 from nodes.roles.sizing import STORAGE_TAGS
 from nodes.service import CloudService, Listen, make_directory, until_stopped
 
@@ -54,6 +55,7 @@ class UpOptions:
     listen: Listen = field(default_factory=Listen)
     host: HostSpec = field(default_factory=default_host)
     settings: fabric.Settings | None = None
+    keys: NodeKeys | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -109,6 +111,7 @@ async def _open_hosts(options: UpOptions, stack: contextlib.AsyncExitStack) -> l
             candidate=candidate,
             coordinator=_coordinator(options) if candidate else None,
             door=_DOOR if candidate else None,
+            keys=options.keys if candidate else None,
             settings=options.settings,
         )
         await peer.__aenter__()

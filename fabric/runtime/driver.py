@@ -43,6 +43,7 @@ from fabric.machine import (
     Sink,
     Write,
 )
+from fabric.peer.notices import JoinRefusedNotice
 from fabric.placement.host import HostDriver
 from fabric.runtime.asking import Asker
 from fabric.runtime.clock import Clock
@@ -109,6 +110,7 @@ class Runtime:
         """Bind the transport. The machine, which needs to know the address, comes after."""
         self._loop = asyncio.get_running_loop()
         self._stopped = self._loop.create_future()
+        self.transport.on_trouble(self._untrusted)
         await self.transport.start(self.storage.node_id, self._deliver)
         self.me = Contact(self.storage.node_id, self.transport.address)
         self._asker = Asker(self.send, self.me)
@@ -239,7 +241,7 @@ class Runtime:
         if to.address == self.me.address:
             self._loop.call_soon(self._deliver, self.me.node_id, message)
         else:
-            self.transport.send(to.address, message)
+            self.transport.send(to.address, message, to.node_id)
 
     def wake(self, at: int) -> None:
         if at < self._wish:
@@ -287,6 +289,15 @@ class Runtime:
             watcher(notice)
 
     # --- what takes longer ------------------------------------------------------------------------
+
+    def _untrusted(self, error: FabricError, fatal: bool) -> None:
+        """Certificates do not fit: for good if our own is void, else as long as it lasts."""
+        if not fatal:
+            self.notify(JoinRefusedNotice(error.code, error.message))
+        elif self.failure is None:
+            self.failure = error
+            _LOG.critical("stopping: %s", error.message)
+            self._halt()
 
     def _disk_failed(self, error: StorageError) -> None:
         if self.failure is None:

@@ -1,7 +1,8 @@
 """Addresses as people write them: ``tcp://127.0.0.1:7000``, ``tcp://[::1]:0``, ``inproc://name``.
 
 Without keys everything stays on this machine: neither binding nor dialling beyond loopback is
-allowed, since whoever reaches the port could speak for any peer.
+allowed, since whoever reaches the port could speak for any peer.  With keys an address may be any
+that others can reach; the wildcard is none, since it is what a peer tells others to dial.
 """
 
 from __future__ import annotations
@@ -46,24 +47,29 @@ def parse_tcp(address: str) -> TcpAddress:
     return TcpAddress("127.0.0.1" if host == "localhost" else host, int(port_text))
 
 
-def parse_dialled(address: str) -> TcpAddress:
-    """Read an address to connect to: as :func:`parse_loopback`, with a port."""
-    tcp = parse_loopback(address)
+def parse_dialled(address: str, *, loopback: bool = True) -> TcpAddress:
+    """Read an address to connect to: as :func:`parse_bound`, with a port."""
+    tcp = parse_bound(address, loopback=loopback)
     if tcp.port == 0:
         raise _bad(address, "needs the port that the peer is bound to")
     return tcp
 
 
-def parse_loopback(address: str) -> TcpAddress:
-    """Read an address that must be on this machine. Raises :class:`BadInput` otherwise."""
+def parse_bound(address: str, *, loopback: bool = True) -> TcpAddress:
+    """Read a numeric address, on this machine (``loopback``: without keys) or any that others can
+
+    reach. Raises :class:`BadInput`.
+    """
     tcp = parse_tcp(address)
     try:
-        loopback = ipaddress.ip_address(tcp.host).is_loopback
+        ip = ipaddress.ip_address(tcp.host)
     except ValueError:
         raise _bad(address, "needs a numeric host, as in tcp://127.0.0.1:7000") from None
-    if not loopback:
+    if loopback and not ip.is_loopback:
         raise _bad(
             address,
             "is reachable from other machines, which needs keys; without keys use 127.0.0.1 or ::1",
         )
+    if ip.is_unspecified or ip.is_multicast:
+        raise _bad(address, "is no address at which others reach one peer")
     return tcp

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fabric.machine import Message
 from fabric.transport.inproc import SCHEME, InprocTransport
-from fabric.transport.interface import Deliver, Transport
+from fabric.transport.interface import Deliver, OnTrouble, Transport
 
 
 class BothTransport:
@@ -27,6 +27,9 @@ class BothTransport:
         """Where other processes reach this peer."""
         return self._outer.address
 
+    def on_trouble(self, tell: OnTrouble) -> None:
+        self._outer.on_trouble(tell)
+
     async def start(self, node_id: int, deliver: Deliver) -> None:
         await self._inner.start(node_id, deliver)
         try:
@@ -35,9 +38,9 @@ class BothTransport:
             await self._inner.close()
             raise
 
-    def send(self, address: str, message: Message) -> bool:
+    def send(self, address: str, message: Message, node_id: int = 0) -> bool:
         carrier: Transport = self._inner if address.startswith(SCHEME) else self._outer
-        return carrier.send(address, message)
+        return carrier.send(address, message, node_id)
 
     async def close(self) -> None:
         await self._inner.close()

@@ -15,7 +15,7 @@ from fabric.counters import Counters
 from fabric.errors import AddressInUse, BadFrame, BadInput
 from fabric.limits import DRAIN_BUDGET, INPROC_QUEUE, MAX_ADDRESS
 from fabric.machine import Message
-from fabric.transport.interface import Deliver
+from fabric.transport.interface import Deliver, OnTrouble
 from fabric.wire.codec import decode_frame, encode_frame
 
 SCHEME: Final = "inproc://"
@@ -45,6 +45,9 @@ class InprocTransport:
     def address(self) -> str:
         return self._address
 
+    def on_trouble(self, tell: OnTrouble) -> None:
+        """Within one process nobody needs a certificate."""
+
     async def start(self, node_id: int, deliver: Deliver) -> None:
         self._loop = asyncio.get_running_loop()
         key = (self._loop, self._address)
@@ -57,7 +60,7 @@ class InprocTransport:
         self._node_id = node_id
         self._deliver = deliver
 
-    def send(self, address: str, message: Message) -> bool:
+    def send(self, address: str, message: Message, node_id: int = 0) -> bool:
         if self._deliver is None:
             return False
         target = _BOUND.get((self._loop, address))

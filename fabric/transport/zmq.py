@@ -1,39 +1,36 @@
 """Messages over ZeroMQ: a bound ROUTER for what comes in, a DEALER per contact for what goes out.
 
 Nothing is ever sent on the ROUTER and no routing id is trusted: an answer goes to the asker's
-address by a connection of our own.  (ROUTER to ROUTER would save a descriptor, and let a stranger
-abort the process by taking the id that we dial.)
+address by a connection of our own (:mod:`fabric.transport.link`).  (ROUTER to ROUTER would save a
+descriptor, and let a stranger abort the process by taking the id that we dial.)
 
-A DEALER connects in the background.  While it has no connection (``IMMEDIATE``: libzmq refuses to
-queue for a dead address) a bounded number of frames wait here, and none for longer than
-``STALE_SEND_S``: a probe that is seconds old answers a question nobody asks any more.  Beyond the
-bounds frames are dropped and counted; bytes of frames handed over are counted as ``sent_bytes``.
-Connections idle for long are closed; when there are too many, the longest idle one goes first.
+Beyond the bounds frames are dropped and counted; bytes of frames handed over are counted as
+``sent_bytes``.  Connections idle for long are closed; when there are too many, the longest idle one
+goes first.
 
-Without keys a peer binds, and dials, loopback addresses only.
+Without keys a peer binds, and dials, loopback addresses only.  With keys every connection is
+CurveZMQ, and every frame's sender is whom the connection's key belongs to
+(:mod:`fabric.transport.guard`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections.abc import Iterable
 
 import zmq
 from aiozmq.interface import ZmqProtocol
 
 from fabric.counters import Counters
 from fabric.errors import AddressInUse, BadFrame, BadInput, EdgeError
-from fabric.limits import (
-    IDLE_CONNECTION_S,
-    MAX_CONNECTIONS,
-    MAX_FRAME_BYTES,
-    SEND_QUEUE,
-    STALE_SEND_S,
-)
+from fabric.limits import IDLE_CONNECTION_S, MAX_CONNECTIONS
 from fabric.machine import Message
-from fabric.transport.address import TcpAddress, parse_dialled, parse_loopback
-from fabric.transport.interface import Deliver
+from fabric.transport.address import TcpAddress, parse_bound, parse_dialled, parse_tcp
+from fabric.transport.guard import Guard
+from fabric.transport.interface import Deliver, OnTrouble
+from fabric.transport.keys import NodeKeys
+from fabric.transport.link import Link, set_common
 from fabric.transport.pump import Pump
 from fabric.wire.codec import decode_frame, encode_frame
 from fabric.wire.common import Failure, Response
@@ -42,30 +39,25 @@ _LOG = logging.getLogger("fabric.transport")
 
 #: libzmq's default of 1023 ends at about 1,020 peers and contacts in one context.
 _MAX_SOCKETS = 16384
-#: A stranger who connects and stays silent is closed after this.
-_HANDSHAKE_MS = 5000
-#: A link whose other end froze is found within the timeout; without heartbeats never.
-_HEARTBEAT_MS = 2000
-_HEARTBEAT_TIMEOUT_MS = 6000
-_RECONNECT_MS = 100
-_RECONNECT_MAX_MS = 2000
-#: How long closing waits for sent frames to leave.
-_LINGER_MS = 1000
 #: Connections that the kernel completes while the loop is busy: a whole cell dials at once.
 _BACKLOG = 512
+#: Free TCP ports tried until one is free for UDP too (cards).
+_PORT_TRIES = 20
 
 
 class ZmqTransport:
     """A peer's sockets. Make it, ``start`` it on the running loop, ``close`` it."""
 
-    def __init__(self, address: str, counters: Counters) -> None:
-        self._wanted = parse_loopback(address)
+    def __init__(self, address: str, counters: Counters, keys: NodeKeys | None = None) -> None:
+        self._wanted = parse_bound(address, loopback=keys is None)
         self._address = ""
         self._counters = counters
         self._node_id = 0
-        self._links: dict[str, _Link] = {}
+        #: With keys a link is good for one node only; without, whoever is at the address gets it.
+        self._links: dict[tuple[str, int], Link] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
+        self._guard = None if keys is None else Guard(keys, counters)
 
     @property
     def address(self) -> str:
@@ -76,6 +68,11 @@ class ZmqTransport:
         """Outgoing connections, formed or forming."""
         return len(self._links)
 
+    def on_trouble(self, tell: OnTrouble) -> None:
+        """Tell ``tell`` why others do not trust us, or we them."""
+        if self._guard is not None:
+            self._guard.on_trouble = tell
+
     async def start(self, node_id: int, deliver: Deliver) -> None:
         self._loop = asyncio.get_running_loop()
         self._node_id = node_id
@@ -83,22 +80,51 @@ class ZmqTransport:
         self._context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
         self._router = self._context.socket(zmq.ROUTER)
         try:
-            self._address = _bind(self._router, self._wanted)
+            await self._bind()
         except BaseException:
+            if self._guard is not None:
+                self._guard.close()
             self._context.destroy(linger=0)
             self._closed = True
             raise
-        self._pump = Pump(self._router, _Inbox(deliver, self._counters), self._on_error)
+        inbox: ZmqProtocol = _Inbox(deliver, self._counters)
+        if self._guard is not None:
+            inbox = _GuardedInbox(deliver, self._counters, self._guard)
+        self._pump = Pump(self._router, inbox, self._on_error)
         self._sweep = self._loop.call_later(IDLE_CONNECTION_S / 4, self._close_idle)
 
-    def send(self, address: str, message: Message) -> bool:
+    async def _bind(self) -> None:
+        if self._guard is None:
+            self._address = _bind(self._router, self._wanted)
+            return
+        self._guard.prepare(self._context, self._router)
+        for left in reversed(range(_PORT_TRIES)):
+            self._address = _bind(self._router, self._wanted)
+            try:
+                await self._guard.open(parse_tcp(self._address), self)
+                return
+            except OSError as error:
+                if self._wanted.port != 0 or left == 0:
+                    raise AddressInUse(
+                        f"the UDP port of {self._address}, which keys need, cannot be had: "
+                        f"{error.strerror}",
+                        {"field": "address", "value": self._address},
+                    ) from None
+                self._router.unbind(self._address)
+
+    def send(self, address: str, message: Message, node_id: int = 0) -> bool:
         if self._closed:
             return False
-        link = self._links.get(address)
+        key = address, 0 if self._guard is None else node_id
+        link = self._links.get(key)
         if link is None:
-            link = self._connect(address)
+            link = self._connect(key)
             if link is None:
                 return False
+        return self.send_on(link, message)
+
+    def send_on(self, link: Link, message: Message) -> bool:
+        """Send on one link, whoever it leads to."""
         try:
             frame = encode_frame(self._node_id, message)
         except BadFrame as error:
@@ -111,6 +137,10 @@ class ZmqTransport:
         self._counters.counts["sent_bytes"] += len(frame)
         return link.send(frame, self._loop.time())
 
+    def all_links(self) -> Iterable[Link]:
+        """All outgoing connections, formed or forming."""
+        return self._links.values()
+
     async def close(self) -> None:
         if self._closed or self._sweep is None:
             return
@@ -118,35 +148,44 @@ class ZmqTransport:
         self._sweep.cancel()
         self._pump.close()
         self._router.close(linger=0)
-        for link in self._links.values():
-            link.close()
-        self._links.clear()
+        for key in tuple(self._links):
+            self._close_link(key)
+        if self._guard is not None:
+            self._guard.close()
         # term() waits for lingering frames, at most _LINGER_MS; not on the loop
         await asyncio.to_thread(self._context.term)
 
-    def _connect(self, address: str) -> _Link | None:
+    def _connect(self, key: tuple[str, int]) -> Link | None:
+        address, node_id = key
         try:
-            tcp = parse_dialled(address)
+            tcp = parse_dialled(address, loopback=self._guard is None)
             if len(self._links) >= MAX_CONNECTIONS:
                 self._close_link(min(self._links, key=lambda a: self._links[a].used))
                 self._counters.count("links_evicted")
-            link = _Link(self._context, tcp, self._loop, self._counters)
+            link = Link(self._context, tcp, self._loop, self._counters)
+            if self._guard is None:
+                link.open(str(tcp))
         except BadInput:
             self._counters.count("bad_addresses")
             return None
         except zmq.ZMQError:
             self._counters.count("connect_failed")
             return None
-        self._links[address] = link
+        self._links[key] = link
+        if self._guard is not None:
+            self._guard.introduce(link, node_id)
         return link
 
-    def _close_link(self, address: str) -> None:
-        self._links.pop(address).close()
+    def _close_link(self, key: tuple[str, int]) -> None:
+        link = self._links.pop(key)
+        if self._guard is not None:
+            self._guard.forget(link)
+        link.close()
 
     def _close_idle(self) -> None:
         limit = self._loop.time() - IDLE_CONNECTION_S
-        for address in [a for a, link in self._links.items() if link.used < limit]:
-            self._close_link(address)
+        for key in [key for key, link in self._links.items() if link.used < limit]:
+            self._close_link(key)
             self._counters.count("links_idle_closed")
         self._sweep = self._loop.call_later(IDLE_CONNECTION_S / 4, self._close_idle)
 
@@ -178,108 +217,33 @@ class _Inbox(ZmqProtocol):  # type: ignore[misc]
         self._deliver(sender, message)
 
 
-class _Link:
-    """One outgoing connection and the frames that wait for it to form."""
+class _GuardedInbox(_Inbox):
+    """Drops, before it decodes, what did not come on an authenticated connection."""
 
-    def __init__(
-        self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        address: TcpAddress,
-        loop: asyncio.AbstractEventLoop,
-        counters: Counters,
-    ) -> None:
-        self.used = loop.time()
-        self._loop = loop
-        self._counters = counters
-        self._waiting: deque[tuple[float, bytes]] = deque()
-        self._watching = False
-        self._socket = context.socket(zmq.DEALER)
-        try:
-            _set_common(self._socket, address)
-            self._socket.setsockopt(zmq.IMMEDIATE, 1)
-            self._socket.setsockopt(zmq.RCVHWM, 1)  # nobody has anything to say here
-            self._socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
-            self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
-            self._socket.connect(str(address))
-        except zmq.ZMQError:
-            self._socket.close(linger=0)
-            raise
-        self._fd = int(self._socket.getsockopt(zmq.FD))
+    def __init__(self, deliver: Deliver, counters: Counters, guard: Guard) -> None:
+        super().__init__(deliver, counters)
+        self._guard = guard
 
-    def send(self, frame: bytes, now_s: float) -> bool:
-        self.used = now_s
-        if not self._waiting:
-            try:
-                self._socket.send(frame, zmq.NOBLOCK)
-                return True
-            except zmq.Again:
-                self._watch()
-        elif len(self._waiting) >= SEND_QUEUE:
-            self._drop_stale(now_s)
-            if len(self._waiting) >= SEND_QUEUE:
-                self._counters.count("dropped_full")
-                return False
-        self._waiting.append((now_s, frame))
-        return True
-
-    def close(self) -> None:
-        self._unwatch()
-        if self._waiting:
-            self._counters.count("dropped_unsent", len(self._waiting))
-            self._waiting.clear()
-        self._socket.close(linger=_LINGER_MS)
-
-    def _drop_stale(self, now_s: float) -> None:
-        limit = now_s - STALE_SEND_S
-        while self._waiting and self._waiting[0][0] < limit:
-            self._waiting.popleft()
-            self._counters.count("dropped_stale")
-
-    def _watch(self) -> None:
-        """Flush when the socket becomes writable; look once now, the edge may be gone."""
-        if not self._watching:
-            self._watching = True
-            self._loop.add_reader(self._fd, self._flush)
-            self._loop.call_soon(self._flush)
-
-    def _unwatch(self) -> None:
-        if self._watching:
-            self._watching = False
-            self._loop.remove_reader(self._fd)
-
-    def _flush(self) -> None:
-        if not self._watching:
+    def msg_received(self, data: list[bytes | zmq.Frame]) -> None:
+        node_id = self._guard.sender(data[0], data[1])  # type: ignore[arg-type]
+        if node_id == 0:
             return
-        self._drop_stale(self._loop.time())
-        waiting = self._waiting
         try:
-            while waiting:
-                self._socket.send(waiting[0][1], zmq.NOBLOCK)
-                waiting.popleft()
-        except zmq.Again:
+            sender, message = decode_frame(data[1].bytes)  # type: ignore[union-attr]
+        except BadFrame:
+            self._counters.count("bad_frames")
             return
-        self._unwatch()
-
-
-def _set_common(socket: zmq.Socket[bytes], address: TcpAddress) -> None:
-    for option, value in (
-        (zmq.LINGER, _LINGER_MS),
-        (zmq.SNDHWM, SEND_QUEUE),
-        (zmq.RCVHWM, SEND_QUEUE),
-        (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
-        (zmq.HANDSHAKE_IVL, _HANDSHAKE_MS),
-        (zmq.HEARTBEAT_IVL, _HEARTBEAT_MS),
-        (zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS),
-        (zmq.HEARTBEAT_TTL, _HEARTBEAT_TIMEOUT_MS),
-    ):
-        socket.setsockopt(option, value)
-    if ":" in address.host:
-        socket.setsockopt(zmq.IPV6, 1)
+        if sender != node_id:
+            self._counters.count("forged_senders")
+        elif message is None:
+            self._counters.count("unknown_types")
+        elif not self._guard.take(node_id, message):
+            self._deliver(node_id, message)
 
 
 def _bind(router: zmq.Socket[bytes], wanted: TcpAddress) -> str:
     """Bind and return the real address, its port resolved."""
-    _set_common(router, wanted)
+    set_common(router, str(wanted))
     router.setsockopt(zmq.BACKLOG, _BACKLOG)
     try:
         router.bind(str(wanted))

@@ -19,6 +19,7 @@ from fabric.survey import TreeCell
 from fabric.tree.summary import Summary
 from fabric.wire.peer import MemberRow, Members, Status
 from fabric.wire.tree import HOST
+from nodes.cli.keys import caller_keys
 from nodes.cli.output import Exit, Output
 from nodes.config import Config, check_address
 from nodes.tree import cells_of, depth_of, is_leaf, load_of
@@ -51,7 +52,8 @@ def with_peer(config: Config, work: Callable[[fabric.Client, float], Awaitable[i
     """Run ``work`` with a client of the peer, and the time that it may take."""
 
     async def main() -> int:
-        async with fabric.connect(peer_address(config)) as client:
+        keys = caller_keys(config)
+        async with fabric.connect(peer_address(config), keys=keys) as client:
             return await work(client, config.seconds("timeout_s"))
 
     return asyncio.run(main())

@@ -58,14 +58,17 @@ def _load(name: str) -> object:
         raise NotBuiltYet(f"{module} is not built yet", {"module": module}) from None
 
 
-_ASK: Final = ("peer", "data_dir", "timeout_s")
+_ASK: Final = ("peer", "data_dir", "keys", "timeout_s")
+_NAMES: Final = Setting("names", Kind.NAMES, "name of a node; several are allowed", metavar="NAME")
+_DAYS: Final = Setting("days", Kind.INT, "days until the certificate expires", 365, low=1,
+                       high=36_500, metavar="N")
 
 COMMANDS: Final = (
     Command(
         "peer", "run one peer until SIGTERM", "nodes.cli.peer:run",
-        settings=("listen", "join", "data_dir", "node_id", "coordinator", "host", "candidate",
-                  "leaf_min", "leaf_max", "inner_min", "inner_max", "cpu", "memory_mb", "disk_mb",
-                  "zone", "networks", "tags"),
+        settings=("listen", "join", "data_dir", "keys", "node_id", "coordinator", "host",
+                  "candidate", "leaf_min", "leaf_max", "inner_min", "inner_max", "cpu",
+                  "memory_mb", "disk_mb", "zone", "networks", "tags"),
         description="Run one peer in the foreground. A candidate without --join creates a new "
         "topology;\nevery other peer joins one. SIGTERM and Ctrl-C leave gracefully.",
         examples=(
@@ -77,7 +80,7 @@ COMMANDS: Final = (
     ),
     Command(
         "up", "a whole small cloud in one process, with the REST API", "nodes.cli.up:run",
-        settings=("hosts", "data_dir", "http", "accept_any_image"),
+        settings=("hosts", "data_dir", "keys", "http", "accept_any_image"),
         description="Run store, REST front, worker and N hosts in this process. Killed and "
         "started again\non the same directory, it goes on where it was.",
         examples=(
@@ -86,7 +89,7 @@ COMMANDS: Final = (
     ),
     Command(
         "front", "the REST API over a fabric of real peers", "nodes.cli.up:front",
-        settings=("join", "listen", "data_dir", "http", "accept_any_image"),
+        settings=("join", "listen", "data_dir", "keys", "http", "accept_any_image"),
         description="Join a fabric as an observer, with the store, the REST front and a worker.",
         examples=(
             ("fabric front --join tcp://127.0.0.1:7001 --data-dir front --accept-any-image", ""),
@@ -149,6 +152,41 @@ COMMANDS: Final = (
             ("fabric sim diverge 17", ""),
             ("fabric sim diverge --seeds 0..199", "what `make campaign-determinism` does"),
         ),
+    ),
+    Command(
+        "keys create", "make keys for nodes, and the cluster's own the first time",
+        "nodes.cli.keys:create", settings=("keys", "node_id"),
+        arguments=(
+            _NAMES, _DAYS,
+            Setting("cluster", Kind.TEXT, "name of the cluster, at its first keys", "",
+                    metavar="NAME"),
+            Setting("candidate", Kind.FLAG, "these nodes may stand for chairman", False),
+        ),
+        description="Make one directory per node: bring it to its machine, and start the peer with "
+        "--keys DIR.\nThe rest stays with the operator; who has DIR/cluster.key can make nodes.",
+        examples=(
+            ("fabric keys create --keys keys --candidate p1", "the first node, and the cluster"),
+            ("fabric keys create --keys keys p2 p3", ""),
+        ),
+    ),
+    Command(
+        "keys list", "certificates that were issued, and what became of them",
+        "nodes.cli.keys:listed", settings=("keys",),
+        examples=(("fabric keys list --keys keys", ""),),
+    ),
+    Command(
+        "keys revoke", "shut nodes out, those connected too", "nodes.cli.keys:revoke",
+        settings=("keys", "peer", "timeout_s"), arguments=(_NAMES,),
+        examples=(
+            ("fabric keys revoke --keys keys --peer tcp://127.0.0.1:7001 p3",
+             "any peer will do: it passes the word on"),
+        ),
+    ),
+    Command(
+        "keys rotate", "new keys for nodes; running peers go over without losing a message",
+        "nodes.cli.keys:rotate", settings=("keys", "peer", "timeout_s"),
+        arguments=(_NAMES, _DAYS),
+        examples=(("fabric keys rotate --keys keys p2", ""),),
     ),
     Command(
         "status", "how a peer sees itself and its fabric", "nodes.cli.ask:status", settings=_ASK,

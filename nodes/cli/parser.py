@@ -68,9 +68,11 @@ def _find_command(words: Sequence[str]) -> tuple[Command | None, list[str]]:
             return command, list(words[len(name) :])
     if not words or words[0] in ("-h", "--help", "help"):
         return None, []
-    if words[0] == "sim":
-        names = ", ".join(c.name for c in COMMANDS if c.name.startswith("sim "))
-        raise ConfigError(f"fabric sim needs a command: {names}", {"field": "command"})
+    names = [c.name for c in COMMANDS if c.name.startswith(words[0] + " ")]
+    if names:
+        raise ConfigError(
+            f"fabric {words[0]} needs a command: {', '.join(names)}", {"field": "command"}
+        )
     near = difflib.get_close_matches(words[0], [c.name for c in COMMANDS], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigError(
@@ -79,7 +81,7 @@ def _find_command(words: Sequence[str]) -> tuple[Command | None, list[str]]:
 
 
 #: Arguments that are given by position, not by flag.
-_POSITIONAL: Final = frozenset({"placement"})
+_POSITIONAL: Final = frozenset({"names", "placement"})
 
 
 def _shown(setting: Setting) -> str:
@@ -121,7 +123,8 @@ def _add(parser: argparse.ArgumentParser, setting: Setting, default: object) -> 
     if default not in (None, "", False, ()) and "default" not in text:
         text += f" (default {default})"
     if setting.name in _POSITIONAL:
-        parser.add_argument(setting.name, metavar=setting.metavar, help=text)
+        several = "+" if setting.kind is Kind.NAMES else None
+        parser.add_argument(setting.name, metavar=setting.metavar, help=text, nargs=several)
     elif setting.kind is Kind.FLAG:
         parser.add_argument(
             setting.flag, dest=setting.name, action=argparse.BooleanOptionalAction,

@@ -23,6 +23,7 @@ from fabric.peer.notices import JoinRefusedNotice, OwnerNotice, PlaceNotice
 from fabric.settings import Settings
 from fabric.tree.chairman import ChairmanNotice
 from nodes.cli.ask import ADDRESS_FILE
+from nodes.cli.keys import own_keys
 from nodes.cli.output import Exit, Output
 from nodes.config import Config
 
@@ -87,7 +88,7 @@ async def _run(config: Config, out: Output) -> int:
         config.text("listen"), join=config.names("join"), data_dir=data_dir, host=host_of(config),
         candidate=config.flag("candidate"), coordinator=config.path("coordinator"),
         zone=config.text("zone"), node_id=parse_id(node_id) if node_id else None,
-        settings=settings_of(config),
+        settings=settings_of(config), keys=own_keys(config),
     )
     async with stop_signals(out) as stopped, peer as fab:
         node_id, address = format_id(fab.contact.node_id), fab.contact.address

@@ -14,6 +14,7 @@ from typing import Final
 import fabric
 from fabric.errors import ConfigError
 from fabric.ids import format_id
+from nodes.cli.keys import own_keys
 from nodes.cli.output import Exit, Output
 from nodes.cli.peer import recorded_address, stop_signals
 from nodes.config import Config
@@ -29,6 +30,7 @@ def run(config: Config, out: Output) -> int:
     options = UpOptions(
         hosts=config.number("hosts"), data_dir=config.path("data_dir"),
         accept_any_image=config.flag("accept_any_image"), listen=_listen(config),
+        keys=own_keys(config),
     )
 
     with contextlib.ExitStack() as recorded:
@@ -53,6 +55,7 @@ def front(config: Config, out: Output) -> int:
     options = FrontOptions(
         join=config.names("join"), data_dir=data_dir, listen=_listen(config),
         accept_any_image=config.flag("accept_any_image"), address=config.text("listen"),
+        keys=own_keys(config),
     )
 
     with contextlib.ExitStack() as recorded:

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fabric.transport.keys import ClusterKeys
+from fabric.wire.trust import CANDIDATE
+
 ROOT = Path(__file__).resolve().parents[2]
 #: Nothing here takes longer unless it is broken, on however slow a machine.
 PATIENCE_S = 60.0
 SMALL_CELLS = ("--leaf-min", "2", "--leaf-max", "3", "--inner-min", "2", "--inner-max", "3")
+
+
+_NAMES = (f"n{number}" for number in itertools.count())
+
+
+@functools.cache
+def cluster() -> ClusterKeys:
+    """The keys of the cluster that all tests of one run share."""
+    directory = tempfile.TemporaryDirectory(prefix="fabric-keys-")
+    atexit.register(directory.cleanup)
+    return ClusterKeys.create(Path(directory.name) / "keys", "tests")
+
+
+@functools.cache
+def keys_of(data_dir: str) -> str:
+    """The directory of the keys that belong to a data directory."""
+    keys = cluster().issue(next(_NAMES), rights=CANDIDATE, valid_s=86_400)
+    return str(keys.directory)
+
+
+def with_keys(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Give a peer keys, the same again on the same data directory."""
+    if "--keys" in words:
+        return words
+    data_dir = words[words.index("--data-dir") + 1] if "--data-dir" in words else object()
+    return (*words, "--keys", keys_of(data_dir))  # type: ignore[arg-type]
 
 
 def environment() -> dict[str, str]:
@@ -26,9 +59,10 @@ def environment() -> dict[str, str]:
 
 
 def fabric(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run ``fabric WORDS`` to its end."""
+    """Run ``fabric WORDS`` to its end; what is no peer has the operator's keys."""
+    keys = {} if words[0] == "peer" else {"FABRIC_KEYS": str(cluster().directory)}
     return subprocess.run(
-        [sys.executable, "-m", "nodes", *words], env=environment() | more,
+        [sys.executable, "-m", "nodes", *words], env=environment() | keys | more,
         capture_output=True, text=True, check=False, timeout=PATIENCE_S,
     )
 
@@ -42,11 +76,12 @@ def result_of(*words: str, **more: str) -> dict[str, Any]:
 
 
 class PeerProcess:
-    """A running ``fabric peer --json``."""
+    """A running ``fabric peer --json``, with keys."""
 
     def __init__(self, *words: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "nodes", "peer", *words, "--json"], env=environment(),
+            [sys.executable, "-m", "nodes", "peer", *with_keys(words), "--json"],
+            env=environment(),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )
         assert self.process.stdout is not None
