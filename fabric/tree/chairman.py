@@ -214,6 +214,9 @@ class Chairman:
         if topo is None and not self.create:
             why = "the coordinator holds no topology, and this peer may not make one"
             self._halt(why, now, out)
+            if self.seen == NO_ORDER:
+                # to the candidate that may, which campaigns oftener than once a lease
+                self._leave_the_chair(2 * self.settings.chair_lease_us, now, out)
             return
         held = NO_ORDER if topo is None else topo.order
         if self.seen > held:
@@ -370,9 +373,13 @@ class Chairman:
             self.touch.ask(self.me.node_id, self.plan, now, out)
             return
         self.touch.resign(now)
+        self._leave_the_chair(ABSTAIN_US, now, out)
+
+    def _leave_the_chair(self, for_us: int, now: int, out: Sink) -> None:
+        """Give it to the others, and let them try."""
         self._stop(out)
         self.lease.resign(self.next_token(), out)
-        self.lease.next_campaign = now + ABSTAIN_US
+        self.lease.next_campaign = now + for_us
         out.wake(self.due)
 
     # --- inquests --------------------------------------------------------------------------------

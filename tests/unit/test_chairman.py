@@ -134,9 +134,21 @@ def test_without_leave_to_create_it_writes_nothing_into_an_empty_coordinator() -
     bench.run(5 * SECOND)
     bench.join(1)
     bench.run(SECOND)
-    assert bench.chairman.state == HALTED
+    assert not bench.chairman.presides(bench.now)
     assert [n.what for n in bench.notices] == ["halted"]
     assert not any(key.startswith(b"record/") for key in bench.rows)
+
+
+def test_it_leaves_an_empty_coordinator_to_the_candidate_that_may_create() -> None:
+    """Whoever starts first takes the chair; kept, there would never be a topology."""
+    early = Bench(create_topology=False)
+    early.run(SECOND)
+    creator = Bench(early.rows)
+    creator.chairman.me = Contact(1001, "c1")
+    creator.chairman.lease.node_id = 1001
+    creator.run(SECOND)
+    assert creator.chairman.presides(creator.now)
+    assert written(creator)
 
 
 def test_a_new_chairman_takes_over_what_is_written_and_rewrites_only_the_head() -> None:
