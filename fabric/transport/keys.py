@@ -156,6 +156,7 @@ class ClusterKeys:
         self.directory = directory
         self.cluster = cluster
         self._secret = secret
+        self._opened: dict[str, Certificate] = {}  # by file name: certificates never change
 
     @classmethod
     def create(cls, directory: Path, name: str) -> ClusterKeys:
@@ -192,7 +193,7 @@ class ClusterKeys:
         check_name("name", name)
         with self._locked():
             for known in self.issued():
-                if not self.is_void(known) and (known.name == name or known.node_id == node_id):
+                if (known.name == name or known.node_id == node_id) and not self.is_void(known):
                     raise BadInput(
                         f"node {known.name} ({format_id(known.node_id)}) has a valid certificate: "
                         "rotate it, or revoke it first",
@@ -259,10 +260,14 @@ class ClusterKeys:
         for path in sorted((self.directory / ISSUED).iterdir()):
             if path.suffix:
                 continue  # left over from a write that was interrupted
-            try:
-                found.append(self.cluster.open_certificate(_signed_of(_read(path))))
-            except (KeyError, TypeError, ValueError, OtherCluster):
-                raise _bad(path, "is damaged, or of another cluster") from None
+            certificate = self._opened.get(path.name)
+            if certificate is None:
+                try:
+                    certificate = self.cluster.open_certificate(_signed_of(_read(path)))
+                except (KeyError, TypeError, ValueError, OtherCluster):
+                    raise _bad(path, "is damaged, or of another cluster") from None
+                self._opened[path.name] = certificate
+            found.append(certificate)
         return sorted(found, key=lambda certificate: certificate.serial)
 
     def newest(self, name: str) -> Certificate:

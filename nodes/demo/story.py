@@ -2,7 +2,8 @@
 
 The stage: ``peers`` host processes and one front process, all started as ``fabric ...`` commands,
 plus this process, which joins as an observer through the library (``fabric.open``) like any
-embedding program would.  Small cell bounds make few peers a deep tree: leaf cells of 3 to 5 hosts,
+embedding program would.  All of them have keys: every connection is encrypted and authenticated.
+Small cell bounds make few peers a deep tree: leaf cells of 3 to 5 hosts,
 inner cells of 2 to 4 child cells.
 """
 
@@ -20,7 +21,9 @@ from fabric.errors import CheckFailed, FabricError
 from fabric.ids import parse_id
 from fabric.machine import Contact
 from fabric.settings import Settings
+from fabric.transport.keys import ClusterKeys, NodeKeys
 from fabric.wire.peer import Members, MembersAsk
+from fabric.wire.trust import CANDIDATE
 from nodes.demo.books import audit, read_book
 from nodes.demo.fleet import Fleet
 from nodes.demo.load import Load
@@ -59,17 +62,25 @@ _FORM_S: Final = 60.0
 _TAKEOVER_S: Final = 40.0
 _RETURN_S: Final = 60.0
 _POLL_S: Final = 0.05
+_KEYS_VALID_S: Final = 86_400
 
 
 class Story:
     """Tells the story on a scene; the figures of ``fabric demo --json`` gather in ``figures``."""
 
-    def __init__(self, scene: Scene, fleet: Fleet, directory: Path, peers: int, sim_hosts: int):
+    def __init__(
+        self, scene: Scene, fleet: Fleet, directory: Path, peers: int, sim_hosts: int,
+        *, keys: bool = True,
+    ) -> None:
+        """``keys``: false leaves them out, to measure what they cost."""
         self.scene = scene
         self.fleet = fleet
         self.directory = directory
         self.peers = peers
         self.sim_hosts = sim_hosts
+        self.keys: ClusterKeys | None = None
+        if keys:
+            self.keys = ClusterKeys.create(directory / "keys", "demo")
         self.figures: dict[str, Any] = {}
         scene.stages[_SIMULATE].title = f"{sim_hosts:,} hosts simulated"
 
@@ -88,7 +99,9 @@ class Story:
         """The first act: start all peers, join them, and wait until the tree is whole."""
         began = time.monotonic()
         self.first = await self._start_peers()
-        async with fabric.open(join=(self.first.address,), settings=SETTINGS) as fab:
+        async with fabric.open(
+            join=(self.first.address,), settings=SETTINGS, keys=self._keys_of("demo")
+        ) as fab:
             self.fab = fab
             self.watch = Watch(fab, self.scene)
             self.load = Load(fab, self.scene.counters)
@@ -123,6 +136,8 @@ class Story:
         peer = self.scene.peers[name]
         peer.state = PeerState.STARTING
         if words:
+            if (keys := self._keys_of(name)) is not None:
+                words = [*words, "--keys", str(keys.directory)]
             child = await self.fleet.start(name, words)
         else:  # on its old port: whoever holds one of its reservations finds it there
             child = await self.fleet.restart(name, ("--listen", peer.address))
@@ -131,15 +146,22 @@ class Story:
         peer.pid, peer.state = child.pid, PeerState.ALIVE
         return Contact(peer.node_id, peer.address)
 
+    def _keys_of(self, name: str) -> NodeKeys | None:
+        """Make the keys of a new node."""
+        if self.keys is None:
+            return None
+        return self.keys.issue(name, rights=CANDIDATE, valid_s=_KEYS_VALID_S)
+
     async def _form(self, began: float) -> None:
         stage = next(s for s in self.scene.stages if s.result.endswith("processes are up"))
         await self.watch.until(
             lambda: self.watch.whole(self.peers), _FORM_S, "the tree did not form"
         )
-        self.figures |= {"peers": self.peers + 1, "depth": self.watch.depth,
-                         "formed_s": round(time.monotonic() - began, 2)}
+        self.figures |= {"peers": self.peers + 1, "keys": self.keys is not None,
+                         "depth": self.watch.depth, "formed_s": round(time.monotonic() - began, 2)}
+        encrypted = "" if self.keys is None else ", every connection encrypted"
         self.scene.end(stage, f"{self.peers} hosts, depth {self.watch.depth}, in "
-                       f"{self.figures['formed_s']:.1f} s")
+                       f"{self.figures['formed_s']:.1f} s{encrypted}")
         if self.watch.depth < MIN_DEPTH:
             raise CheckFailed(f"the tree has depth {self.watch.depth}, at least {MIN_DEPTH} wanted")
 
