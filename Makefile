@@ -24,6 +24,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
+	sh .ci/zookeeper.sh
 	$(BIN)/python -m pytest tests
 	$(BIN)/python .ci/check_wheel.py
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from fabric.coordination.embedded import EmbeddedCoordinator
+from fabric.coordination.ensemble import Ensemble, is_ensemble, parse_ensemble
 from fabric.coordination.memory import MemoryCoordinator
 from fabric.counters import Counters
 from fabric.errors import BadInput, DeadlineExceeded, FabricError
@@ -72,7 +73,9 @@ def open(
 
     A ``candidate`` may become chairman; started without ``join`` and with nothing on record, it
     makes a topology of its own.  ``coordinator`` is the directory that the candidates of one
-    machine share (by default inside ``data_dir``, or memory), or any object with its interface.
+    machine share (by default inside ``data_dir``, or memory), a ZooKeeper ensemble
+    (``zookeeper://h1:2181,h2:2181/chroot``; see :mod:`fabric.coordination.ensemble`), or any
+    object with their interface.
 
     With ``keys`` (a directory that ``fabric keys create`` made, or what ``load_node`` read from it)
     every connection is encrypted and authenticated, the peer is the node that its certificate
@@ -108,7 +111,7 @@ def open(
         data_dir=directory,
         host=host,
         candidate=candidate,
-        coordinator=coordinator,
+        coordinator=_coordinator(coordinator),
         zone=zone,
         node_id=node_id if own is None else own.node_id,
         settings=settings or Settings(),
@@ -127,7 +130,7 @@ class Fabric(Calls):
         data_dir: Path | None,
         host: Host | None,
         candidate: bool,
-        coordinator: str | Path | Coordinator | None,
+        coordinator: Path | Ensemble | Coordinator | None,
         zone: str,
         node_id: int | None,
         settings: Settings,
@@ -294,15 +297,27 @@ class Fabric(Calls):
 
     def _open_coordinator(self) -> Coordinator | None:
         given = self._coordinator
-        if given is not None and not isinstance(given, str | Path):
+        if given is not None and not isinstance(given, Path | Ensemble):
             return given
         if not self._candidate:
             return None
+        if isinstance(given, Ensemble):
+            from fabric.coordination.zookeeper import ZooKeeperCoordinator
+
+            return ZooKeeperCoordinator(given)
         if given is not None:
-            return EmbeddedCoordinator(Path(given))
+            return EmbeddedCoordinator(given)
         if self._data_dir is not None:
             return EmbeddedCoordinator(self._data_dir / "coordinator")
         return MemoryCoordinator()
+
+
+def _coordinator(
+    given: str | Path | Coordinator | None,
+) -> Path | Ensemble | Coordinator | None:
+    if isinstance(given, str):
+        return parse_ensemble(given) if is_ensemble(given) else Path(given)
+    return given
 
 
 def _transport(

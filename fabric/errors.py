@@ -76,6 +76,17 @@ class DataDirectoryError(EdgeError):
     code = "DataDirectoryError"
 
 
+class ForeignData(EdgeError):
+    """A node of the coordinator is not what Fabric writes: by hand, or by a newer version."""
+
+    code = "ForeignData"
+
+    @classmethod
+    def at(cls, node: str, why: str) -> ForeignData:
+        """Say which node it is and what is wrong with it."""
+        return cls(f"coordinator node {node} {why}", {"node": node, "reason": why})
+
+
 class StorageError(EdgeError):
     """A disk write failed: the promise that hung on it is not made."""
 

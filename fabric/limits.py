@@ -73,6 +73,11 @@ COMMIT_BATCH: Final = 1024
 #: Bytes of one coordinator record: a cell record with its seats and members needs about 3 KB.
 MAX_RECORD_BYTES: Final = 65536
 
+#: Bytes of one transaction of the coordinator: ZooKeeper takes messages below 1 MB.
+MAX_TRANSACTION_BYTES: Final = 900_000
+#: Requests that wait for the coordinator at one peer; a chairman has two under way.
+MAX_COORDINATOR_WAITING: Final = 256
+
 # --- summaries and placement ----------------------------------------------------------------------
 
 #: A summary as it travels each second between levels.

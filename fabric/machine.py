@@ -82,7 +82,7 @@ class PersistFailed:
 
 @dataclass(slots=True)
 class Coordinated:
-    """The coordinator answered the request put out under ``token``."""
+    """The coordinator answered the request put out under ``token`` (0: news, asked by nobody)."""
 
     token: int
     answer: Any

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
+from fabric.coordination.ensemble import is_ensemble, parse_ensemble
 from fabric.errors import BadInput, ConfigError
 from fabric.ids import format_id, parse_id
 from fabric.limits import MAX_ADDRESS
@@ -188,6 +189,8 @@ def parse(setting: Setting, raw: object, origin: Origin) -> Value:
     """Turn a raw value into the setting's kind, or raise a :class:`ConfigError` that explains."""
     try:
         return _PARSERS[setting.kind](setting, raw)
+    except ConfigError as error:  # says itself what may be shown of the value
+        raise ConfigError(f"{origin}: {error.message}", error.data) from None
     except ValueError as error:
         raise ConfigError(
             f"{origin} {error} (was {_show(raw)})", _data(setting.name, raw, origin)
@@ -221,6 +224,14 @@ def _path(setting: Setting, raw: object) -> str:
     if not path.strip():
         raise ValueError("must not be empty")
     return os.path.expanduser(path)
+
+
+def _coordinator(setting: Setting, raw: object) -> str:
+    if not is_ensemble(raw):
+        return _path(setting, raw)
+    address = _text(setting, raw)
+    parse_ensemble(address)
+    return address
 
 
 def _number(setting: Setting, raw: object) -> float:
@@ -314,6 +325,7 @@ _PARSERS: Final[Mapping[Kind, Callable[[Setting, object], Value]]] = {
     Kind.SECONDS: _number,
     Kind.FLAG: _flag,
     Kind.PATH: _path,
+    Kind.COORDINATOR: _coordinator,
     Kind.ADDRESS: _address,
     Kind.ADDRESSES: _addresses,
     Kind.HTTP: _http,

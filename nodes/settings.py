@@ -26,6 +26,7 @@ class Kind(Enum):
     SECONDS = "a number of seconds"
     FLAG = "true or false"
     PATH = "a path"
+    COORDINATOR = "a directory or an address like zookeeper://127.0.0.1:2181/fabric"
     ADDRESS = "an address like tcp://127.0.0.1:7001"
     ADDRESSES = "a list of addresses like tcp://127.0.0.1:7001"
     HTTP = "an address like 127.0.0.1:9080"
@@ -70,9 +71,10 @@ _TABLE: Final = (
             metavar="DIR"),
     Setting("node_id", Kind.NODE, "refuse a data directory that belongs to another node",
             metavar="ID"),
-    Setting("coordinator", Kind.PATH,
+    Setting("coordinator", Kind.COORDINATOR,
             "directory of the embedded coordinator, shared by the candidates of this machine "
-            "(default: 'coordinator' inside the data directory)", metavar="DIR"),
+            "(default: 'coordinator' inside the data directory), or a ZooKeeper ensemble: "
+            "zookeeper://h1:2181,h2:2181/chroot?auth_file=F", metavar="WHERE"),
     Setting("host", Kind.TEXT, "be a host, with this hypervisor driver", choices=("sim",),
             metavar="DRIVER"),
     Setting("candidate", Kind.FLAG, "stand for chairman (the one writer of the topology)", False),

@@ -8,7 +8,7 @@ Nothing says goodbye at the end: the whole fabric stops as if killed, and the sa
 started again goes on where it was.  The layout below the data directory::
 
     store/        CloudStore
-    coordinator/  the embedded coordinator
+    coordinator/  the embedded coordinator, unless another one is given
     host-001/     one per host: the peer's records, its books, its (simulated) machines
 """
 
@@ -51,6 +51,8 @@ class UpOptions:
 
     hosts: int = 4
     data_dir: Path | None = None
+    #: Where the topology is kept; by default a directory beside the hosts'.
+    coordinator: str | None = None
     accept_any_image: bool = False
     listen: Listen = field(default_factory=Listen)
     host: HostSpec = field(default_factory=default_host)
@@ -120,7 +122,9 @@ async def _open_hosts(options: UpOptions, stack: contextlib.AsyncExitStack) -> l
     return peers
 
 
-def _coordinator(options: UpOptions) -> Path | MemoryCoordinator:
+def _coordinator(options: UpOptions) -> str | Path | MemoryCoordinator:
+    if options.coordinator is not None:
+        return options.coordinator
     if options.data_dir is None:
         return MemoryCoordinator()
     return options.data_dir / "coordinator"

@@ -17,17 +17,22 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import lmdb
 
-from fabric.coordination.interface import CoordinatorAnswer, CoordinatorRequest, Lost
+from fabric.coordination.interface import (
+    CoordinatorAnswer,
+    CoordinatorNews,
+    CoordinatorRequest,
+    Lost,
+)
 from fabric.coordination.rules import carry_out, create, only_reads
 from fabric.errors import DataDirectoryError, Overloaded
-from fabric.limits import MAX_INT
+from fabric.limits import MAX_COORDINATOR_WAITING, MAX_INT
 
 #: Raised when older code could not read what newer code writes.
 FORMAT_VERSION: Final = 1
@@ -37,7 +42,6 @@ _MAP_BYTES: Final = 1024 * 1024 * 1024
 _MAX_READERS: Final = 1024
 _ENGINE: Final = 0
 _ANSWER_WITHIN_S: Final = 5.0
-_MAX_WAITING: Final = 256
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -152,11 +156,14 @@ class EmbeddedCoordinator:
         self._waiting = 0
         self._closed = False
 
+    def listen(self, tell: Callable[[CoordinatorNews], None]) -> None:
+        """Nothing happens to a directory that the next question would not show."""
+
     async def ask(self, request: CoordinatorRequest) -> CoordinatorAnswer:
         if self._closed:
             return Lost("the coordinator client is closed")
-        if self._waiting >= _MAX_WAITING:
-            raise Overloaded(f"{_MAX_WAITING} requests wait for the coordinator already")
+        if self._waiting >= MAX_COORDINATOR_WAITING:
+            raise Overloaded(f"{MAX_COORDINATOR_WAITING} requests wait for the coordinator already")
         self._waiting += 1
         job = self._thread.submit(self._carry_out, request)
         job.add_done_callback(self._answered)

@@ -7,7 +7,8 @@ chair and that each record has the version that the writer read, or changes noth
 
 Requests go out by ``Sink.coordinate(request, token)``; the answer comes as ``Coordinated``.  Each
 request is answered exactly once; a coordinator that cannot be reached answers :class:`Lost` (the
-request may or may not have been carried out).
+request may or may not have been carried out).  One across a network has *news* besides: they come
+as ``Coordinated`` under token 0.
 """
 
 from __future__ import annotations
@@ -101,5 +102,19 @@ class Lost(NamedTuple):
     reason: str
 
 
+class Severed(NamedTuple):
+    """News that nobody asked for: the connection to the coordinator is in doubt.
+
+    Whoever holds the chair stops acting now, until a campaign is granted again.
+    """
+
+    reason: str
+
+
+class Vacated(NamedTuple):
+    """News that nobody asked for: the chair may be free, so a campaign is worth its while now."""
+
+
+CoordinatorNews: TypeAlias = Severed | Vacated
 CoordinatorRequest: TypeAlias = Campaign | Resign | Load | Commit
 CoordinatorAnswer: TypeAlias = Chair | Resigned | Loaded | Committed | CommitRefused | Lost

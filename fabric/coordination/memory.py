@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from fabric.coordination.interface import CoordinatorAnswer, CoordinatorRequest
+from fabric.coordination.interface import CoordinatorAnswer, CoordinatorNews, CoordinatorRequest
 from fabric.coordination.rules import carry_out, create
 from fabric.limits import MAX_INT
 
@@ -36,6 +36,9 @@ class MemoryCoordinator:
     def __init__(self) -> None:
         self._rows = _Rows()
         create(self._rows, secrets.randbelow(MAX_INT) + 1)
+
+    def listen(self, tell: Callable[[CoordinatorNews], None]) -> None:
+        """It has no news: it is always there."""
 
     async def ask(self, request: CoordinatorRequest) -> CoordinatorAnswer:
         return carry_out(self._rows, request, time.monotonic_ns() // 1000, "")

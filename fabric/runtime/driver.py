@@ -17,7 +17,12 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
-from fabric.coordination.interface import CoordinatorAnswer, CoordinatorRequest, Lost
+from fabric.coordination.interface import (
+    CoordinatorAnswer,
+    CoordinatorNews,
+    CoordinatorRequest,
+    Lost,
+)
 from fabric.counters import Counters
 from fabric.errors import (
     DeadlineExceeded,
@@ -68,7 +73,10 @@ class StartingMachine(Protocol):
 
 
 class Coordinator(Protocol):
-    """The edge to a coordinator: one answer per request, in the order asked."""
+    """The edge to a coordinator: one answer per request."""
+
+    def listen(self, tell: Callable[[CoordinatorNews], None]) -> None:
+        """Have ``tell`` called, on the loop, with news that nobody asked for."""
 
     async def ask(self, request: CoordinatorRequest) -> CoordinatorAnswer: ...
 
@@ -119,6 +127,8 @@ class Runtime:
     def run(self, machine: StartingMachine) -> None:
         """Start the machine and give it all that happens from now on."""
         self._machine = machine
+        if self._coordinator is not None:
+            self._coordinator.listen(lambda news: self.handle(Coordinated(0, news)))
         self._enter(lambda now: machine.start(now, self))
 
     async def stop(self) -> None:

@@ -79,6 +79,12 @@ class ChairLease:
         self.deadline = until
         return new
 
+    def hurry(self, now: int) -> None:
+        """Campaign now: the chair may be free. Whoever keeps away from it goes on doing so."""
+        if self.next_campaign - now <= self.settings.chair_lease_us // 3:
+            self.next_campaign = now
+            self.pending = 0  # what is under way was asked too early
+
     def resign(self, token: int, out: Sink) -> None:
         """Give the chair back, so that another candidate need not wait."""
         if self.epoch is not None:

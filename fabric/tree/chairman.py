@@ -33,8 +33,9 @@ from fabric.coordination.interface import (
     Epoch,
     Load,
     Loaded,
-    Lost,
     Put,
+    Severed,
+    Vacated,
 )
 from fabric.errors import BadFrame
 from fabric.machine import NEVER, Contact, Sink
@@ -116,6 +117,7 @@ class Chairman:
         self.seen = NO_ORDER  # the newest topology that anybody is known to hold
         self.heard: Epoch | None = None  # our epoch under which we asked what others hold
         self.halted_for = ""
+        self.cut_off = ""  # why the coordinator gave no answer
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -149,17 +151,26 @@ class Chairman:
     # --- the coordinator -------------------------------------------------------------------------
 
     def coordinated(self, token: int, answer: Any, now: int, out: Sink) -> None:
-        """Take the coordinator's answer to what was asked under ``token``."""
-        if isinstance(answer, Chair):
+        """Take the coordinator's answer to what was asked under ``token``, or its news."""
+        if isinstance(answer, Severed):
+            self.lease.epoch = None
+            self._stop(out)
+        elif isinstance(answer, Vacated):
+            self.lease.hurry(now)
+        elif isinstance(answer, Chair):
             if token != self.lease.pending:
                 return
             had = self.state != FOLLOWING
+            self.cut_off = ""
             if self.lease.answered(answer, now):
                 self._load(out)
             elif had and self.lease.epoch is None:
                 self._stop(out)
         elif token == self.lease.pending:
             self.lease.pending = 0  # lost: the deadline decides how long we go on
+            if answer.reason != self.cut_off:
+                self.cut_off = answer.reason
+                out.notify(ChairmanNotice("unreachable", answer.reason))
         elif token == self.write_token:
             self.write_token = 0
             self._read_or_written(answer, now, out)
@@ -193,13 +204,10 @@ class Chairman:
         elif isinstance(answer, CommitRefused) and answer.reason == "lease":
             self.lease.epoch = None
             self._stop(out)
-        elif isinstance(answer, CommitRefused):
-            self.state = LOADING  # what was read is stale: not again at once, it may be so still
+        else:  # what was read is stale, or nobody answers: not again at once, it may be so still
+            self.state = LOADING
             self.writing = None
             self.next_batch = now + self.settings.batch_us
-        else:
-            assert isinstance(answer, Lost)
-            self._load(out)
 
     def _loaded(self, loaded: Loaded, now: int, out: Sink) -> None:
         epoch = self.lease.epoch

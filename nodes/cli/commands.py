@@ -76,11 +76,13 @@ COMMANDS: Final = (
              "the first peer: makes its own topology"),
             ("fabric peer --join tcp://127.0.0.1:7001 --host sim --data-dir p2",
              "one more host"),
+            ("fabric peer --candidate --coordinator zookeeper://127.0.0.1:2181 --host sim "
+             "--data-dir p1", "the first peer, its topology in ZooKeeper"),
         ),
     ),
     Command(
         "up", "a whole small cloud in one process, with the REST API", "nodes.cli.up:run",
-        settings=("hosts", "data_dir", "keys", "http", "accept_any_image"),
+        settings=("hosts", "data_dir", "coordinator", "keys", "http", "accept_any_image"),
         description="Run store, REST front, worker and N hosts in this process. Killed and "
         "started again\non the same directory, it goes on where it was.",
         examples=(

@@ -86,7 +86,7 @@ async def _run(config: Config, out: Output) -> int:
     node_id = config.text("node_id")
     peer = fabric.open(
         config.text("listen"), join=config.names("join"), data_dir=data_dir, host=host_of(config),
-        candidate=config.flag("candidate"), coordinator=config.path("coordinator"),
+        candidate=config.flag("candidate"), coordinator=config.text("coordinator") or None,
         zone=config.text("zone"), node_id=parse_id(node_id) if node_id else None,
         settings=settings_of(config), keys=own_keys(config),
     )

@@ -29,6 +29,7 @@ def run(config: Config, out: Output) -> int:
     """Run a whole cloud in this process."""
     options = UpOptions(
         hosts=config.number("hosts"), data_dir=config.path("data_dir"),
+        coordinator=config.text("coordinator") or None,
         accept_any_image=config.flag("accept_any_image"), listen=_listen(config),
         keys=own_keys(config),
     )

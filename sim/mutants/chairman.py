@@ -85,13 +85,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "told-before-written",
         "what could not be written is not read again: the plan goes on from what is nowhere",
         _CHAIRMAN,
-        "            self.next_batch = now + self.settings.batch_us\n"
-        "        else:\n"
-        "            assert isinstance(answer, Lost)\n"
-        "            self._load(out)\n",
+        "            self.state = LOADING\n"
+        "            self.writing = None\n"
+        "            self.next_batch = now + self.settings.batch_us\n",
         "            self.state = PRESIDING\n"
-        "        else:\n"
-        "            assert isinstance(answer, Lost)\n"
         "            self.writing = None\n",
     ),
     mutant(

@@ -51,6 +51,7 @@ def test_every_setting_can_be_given_in_all_three_ways(tmp_path: Path) -> None:
         Kind.SECONDS: ("4.5", "4.5"),
         Kind.FLAG: ("true", "true"),
         Kind.PATH: ("some/where", '"some/where"'),
+        Kind.COORDINATOR: ("zookeeper://127.0.0.1", '"zookeeper://127.0.0.1"'),
         Kind.ADDRESS: ("tcp://127.0.0.1:1", '"tcp://127.0.0.1:1"'),
         Kind.ADDRESSES: ("tcp://127.0.0.1:1", '["tcp://127.0.0.1:1"]'),
         Kind.HTTP: ("127.0.0.1:1", '"127.0.0.1:1"'),

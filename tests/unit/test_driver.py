@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fabric.coordination.interface import Load, Loaded, Lost
+from fabric.coordination.interface import Load, Loaded, Lost, Severed
 from fabric.counters import Counters
 from fabric.errors import (
     BadInput,
@@ -267,6 +267,9 @@ async def test_responses_to_the_machines_own_requests_reach_it(rig: Rig) -> None
 
 async def test_coordinator_and_hypervisor_answers_become_events() -> None:
     class Edge:
+        def listen(self, tell: Any) -> None:
+            self.tell = tell
+
         async def ask(self, request: Any) -> Any:
             if isinstance(request, Load):
                 return Loaded((), 5)
@@ -280,11 +283,14 @@ async def test_coordinator_and_hypervisor_answers_become_events() -> None:
         async def close(self) -> None:
             pass
 
-    rig = await Rig().start(coordinator=Edge(), driver=Edge())
+    edge = Edge()
+    rig = await Rig().start(coordinator=edge, driver=edge)
+    edge.tell(Severed("a storm"))
     rig.runtime.coordinate(Load(), 1)
     rig.runtime.coordinate(None, 2)
     rig.runtime.drive("boot", 3)
     rig.runtime.drive("refused", 4)
+    await rig.machine.seen(Coordinated(0, Severed("a storm")))
     await rig.machine.seen(Coordinated(1, Loaded((), 5)))
     await rig.machine.seen(Coordinated(2, Lost("RuntimeError")))
     await rig.machine.seen(Driven(3, "boot", None))
