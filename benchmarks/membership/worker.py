@@ -12,6 +12,7 @@ import contextlib
 import json
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,12 @@ from benchmarks.membership.plan import HOST_CPU, HOST_MEMORY_MB
 from benchmarks.workers import parents_lines, say
 from fabric.api import Fabric
 from fabric.coordination.embedded import EmbeddedCoordinator
-from fabric.coordination.interface import CoordinatorAnswer, CoordinatorRequest, Lost
+from fabric.coordination.interface import (
+    CoordinatorAnswer,
+    CoordinatorNews,
+    CoordinatorRequest,
+    Lost,
+)
 from fabric.errors import FabricError
 from fabric.peer.notices import MemberNotice, OwnerNotice, PlaceNotice
 from fabric.wire.gossip import DEAD
@@ -36,6 +42,9 @@ class GatedCoordinator:
     def __init__(self, directory: Path) -> None:
         self._behind = EmbeddedCoordinator(directory)
         self.shut = False
+
+    def listen(self, tell: Callable[[CoordinatorNews], None]) -> None:
+        """A gate has no news."""
 
     async def ask(self, request: CoordinatorRequest) -> CoordinatorAnswer:
         """Pass the request on, or lose it."""
