@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fabric.coordination.interface import Campaign, Chair, Commit, Committed, Put
-from fabric.peer.compose import PATH_KEY
 from fabric.tree.planner import Plan
+from fabric.tree.stored import HEAD_KEY
 from fabric.wire.codec import encode_record
 from fabric.wire.tree import CellRecord, Order, Path, Topo
 
@@ -62,4 +62,4 @@ def _store_paths(world: SimWorld, plan: Plan, topo: Topo, records: dict[int, Cel
         if leaf not in stored:
             path = tuple([records[cell] for cell in plan.path(node.node_id)])
             stored[leaf] = encode_record(Path(topo, path, ()))
-        node.disk.records[PATH_KEY] = stored[leaf]
+        node.disk.records[HEAD_KEY] = stored[leaf]

@@ -83,12 +83,15 @@ class Cells:
 
     # --- topology in, topology on ----------------------------------------------------------------
 
-    def adopt(self, sender: int, news: Path, now: int, out: Sink) -> bool:
-        """Take news of the topology, settle, and pass on what was new. Returns whether any was."""
+    def adopt(self, sender: int, news: Path, now: int, out: Sink) -> Path | None:
+        """Take news of the topology, settle, and pass on what was new. Returns that, if any was."""
         fresh = self.paths.adopt(news)
         if fresh is None:
-            return False
-        self.settle(now, out)
+            return None
+        if fresh.records:
+            self.settle(now, out)
+        else:
+            self._refresh_digests()
         for owner in fresh.owners:
             ownership = self.leases.ownerships.get(owner.cell)
             if ownership is not None and owner.contact.node_id != self.me.node_id:
@@ -96,7 +99,7 @@ class Cells:
                     self.lost(owner.cell, now, out)
                 self._meet_owner(owner, out)
         self._push(sender, fresh, out)
-        return True
+        return fresh
 
     def _push(self, sender: int, fresh: Path, out: Sink) -> None:
         """Send ``fresh`` down to the members of our cells, and up to the owner above us."""

@@ -16,7 +16,7 @@ writes owners and records, placement reads both.
 ``books``              only in hosts: capacity and VMs (``agent``)
 =====================  ==============================================================
 
-Stored under the peer's data directory: ``topo/path`` (the path, so that we find back to the tree),
+Stored under the peer's data directory: ``topo/...`` (the path, so that we find back to the tree),
 ``seat/<cell>`` (what a seat must not forget) and ``host/...`` (the books).
 """
 
@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from fabric.errors import BadFrame, BadInput
+from fabric.errors import BadInput
 from fabric.machine import (
     NEVER,
     Contact,
@@ -38,7 +38,6 @@ from fabric.machine import (
     Received,
     Sink,
     Woken,
-    Write,
 )
 from fabric.peer import reading
 from fabric.peer.calls import Caller
@@ -52,9 +51,9 @@ from fabric.settings import Settings
 from fabric.stream import Stream
 from fabric.tree.chairman import Chairman
 from fabric.tree.joining import Joiner
+from fabric.tree.stored import StoredPath
 from fabric.tree.topology import PathStore
 from fabric.units import SECOND
-from fabric.wire.codec import decode_record, encode_record
 from fabric.wire.common import Done, Request
 from fabric.wire.gossip import Ack, Ping, ProbeAnswer, ProbeFor, Suspect, Sync, SyncAsk
 from fabric.wire.peer import LeaveAsk, MembersAsk, StatusAsk
@@ -78,7 +77,6 @@ from fabric.wire.tree import (
     Vacant,
 )
 
-PATH_KEY: Final = b"topo/path"
 #: The path is stored at most so often: it only has to lead us back to somebody who knows better.
 STORE_PATH_US: Final = 5 * SECOND
 #: And never at once: changes come in groups.
@@ -91,7 +89,7 @@ class Peer:
     __slots__ = (
         "books", "boot_id", "candidate", "cells", "chairman", "create", "joiner", "me",
         "path_due", "path_stored_at", "paths", "router", "router_due", "settings", "stored",
-        "tables",
+        "stored_path", "tables",
     )  # fmt: skip
 
     def __init__(
@@ -121,7 +119,8 @@ class Peer:
         self.create = create
         self.stored = dict(stored)
         self.paths = PathStore(me.node_id)
-        self._restore_path()
+        self.stored_path = StoredPath()
+        self.stored_path.restore(self.paths, self.stored)
         role = HOST if books is not None else OBSERVER
         contacts = [Contact(0, address) for address in join]
         hello = Join(me, boot_id, role, zone, 0, 0)
@@ -134,14 +133,6 @@ class Peer:
         self.router_due = NEVER  # kept here: asking the router costs more than a plain tick
         self.path_stored_at = -NEVER
         self.path_due = NEVER  # when it is stored the next time
-
-    def _restore_path(self) -> None:
-        stored = self.stored.get(PATH_KEY)
-        if stored is not None:
-            try:
-                self.paths.adopt(decode_record(Path, stored))
-            except BadFrame:
-                self.paths = PathStore(self.me.node_id)  # only a cache: join as if new
 
     def start(self, now: int, out: Sink) -> None:
         """Take the first turn: restore the books, take the old place, ask for the present one."""
@@ -246,18 +237,15 @@ class Peer:
     def _store_path(self, now: int, out: Sink) -> None:
         self.path_due = NEVER
         self.path_stored_at = now
-        paths = self.paths
-        held = Path(
-            paths.topo,
-            tuple([paths.records[c] for c in paths.path]),
-            tuple([paths.owners[c] for c in paths.path if c in paths.owners]),
-        )
-        out.persist((Write(PATH_KEY, encode_record(held)),), 0)
+        out.persist(self.stored_path.writes(self.paths), 0)
 
     # --- topology --------------------------------------------------------------------------------
 
     def _on_path(self, sender: int, msg: Path, now: int, out: Sink) -> None:
-        if self.cells.adopt(sender, msg, now, out) and self.path_due == NEVER:
+        fresh = self.cells.adopt(sender, msg, now, out)
+        # owners and the count of writes are old news after a restart anyway; but a candidate must
+        # not forget the newest topology that it ever knew
+        if fresh is not None and (fresh.records or self.candidate) and self.path_due == NEVER:
             self.path_due = max(now + STORE_AFTER_US, self.path_stored_at + STORE_PATH_US)
             out.wake(self.path_due)
         self._witness(now, out)

@@ -72,9 +72,13 @@ class Leases:
     def take_seats(self, now: int) -> None:
         """Sit where the records on our path say so, and nowhere else."""
         path = self.cells.paths.path
+        me = self.cells.me.node_id
         for cell in path:
             record = self.cells.paths.records[cell]
-            sits = any(seat.node_id == self.cells.me.node_id for seat in record.seats)
+            sits = False
+            for contact in record.seats:
+                if contact.node_id == me:
+                    sits = True
             seat = self.seats.get(cell)
             if sits and seat is None:
                 stored = self.stored_seats.get(seat_key(cell))

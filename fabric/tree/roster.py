@@ -54,6 +54,7 @@ class Roster:
         self.touched: dict[int, bool] = {}  # cells to write, in order; False: deleted
         self.seats_wrong: dict[int, None] = {}  # cells whose seats need attention
         self.sits_in: dict[int, list[int]] = {}  # node id -> cells where it holds a seat
+        self._records: dict[int, CellRecord] = {}  # of cells as they were last written
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -77,7 +78,20 @@ class Roster:
         return [h for child in cell.members for h in self.hosts_of(self.cells[child])]
 
     def record(self, cell: Cell) -> CellRecord:
-        """Return ``cell`` as the record that is written and spread."""
+        """Return ``cell`` as the record that is written and spread.
+
+        It is the same object until the next write: many are told, each of its whole path.
+        """
+        changed = cell.cell in self.touched
+        known = self._records.get(cell.cell)
+        if known is not None and known.order == cell.order and not changed:
+            return known
+        record = self._record(cell)
+        if not changed:
+            self._records[cell.cell] = record
+        return record
+
+    def _record(self, cell: Cell) -> CellRecord:
         contacts = self.contacts
         if cell.level == 0:
             members = tuple([contacts[m] for m in cell.members])
@@ -128,6 +142,7 @@ class Roster:
         for cell_id, kept in self.touched.items():
             if not kept:
                 delete.append(cell_id)
+                self._records.pop(cell_id, None)
                 continue
             cell = self.cells[cell_id]
             cell.order = order
