@@ -68,6 +68,7 @@ def summarize(plan: Plan, figures: Figures, serf: SerfFigures | None) -> dict[st
         "owner_takeover_p99_s": quantile(takeovers, 0.99),
         "owner_takeover_without_coordinator_p99_s": quantile(figures.takeover_alone_s, 0.99),
         "healthy_failed": figures.healthy_failed,
+        "healthy_failed_by_thawed": figures.healthy_failed_by_thawed,
         "frozen_failed": figures.frozen_failed,
         "frozen_back_s": figures.frozen_back_s,
     }

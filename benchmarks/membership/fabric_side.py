@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import signal
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,7 @@ class Figures:
     cpu_share: float = 0.0
     grown_mb: list[float] = field(default_factory=list)
     healthy_failed: int = 0
+    healthy_failed_by_thawed: int = 0
     frozen_failed: int = 0
     frozen_back_s: float = 0.0
     killed_s: list[float] = field(default_factory=list)
@@ -75,9 +76,8 @@ class FabricSide:
         self._owner: dict[int, int] = {}  # cell -> the node that said last that it owns it
         self._settled: dict[int, float] = {}
         self._knows: dict[int, dict[int, float]] = {}  # victim -> who knows, since when
-        self._died: Counter[int] = Counter()
+        self._died: set[int] = set()
         self._gone: set[int] = set()
-        self._stopped: set[int] = set()
         self._counts: list[dict[str, Any]] = []
         self._changed = asyncio.Event()
 
@@ -134,7 +134,6 @@ class FabricSide:
 
     async def _freeze(self) -> None:
         frozen = self._alone
-        died = self._died.copy()
         for node in frozen:
             self._signal(node, signal.SIGSTOP)
         await asyncio.sleep(self._plan.frozen_s)
@@ -144,9 +143,7 @@ class FabricSide:
         self.figures.frozen_back_s = (
             await self._until_root_counts(self._hosts, _BACK_WITHIN_S) - thawed_s
         )
-        found = self._died - died
-        self.figures.frozen_failed = sum(node in found for node in frozen)
-        self._look_for_healthy()
+        self.figures.frozen_failed = len(self._died)
         note(
             f"frozen: {len(frozen)} for {self._plan.frozen_s:.0f} s, {self.figures.frozen_failed} "
             f"found dead, {self.figures.healthy_failed} healthy ones; all back after "
@@ -214,21 +211,28 @@ class FabricSide:
         )
         only = (Constraint("host", tuple(hosts[:_MAX_CANDIDATE_HOSTS])),)
         async with fabric.connect(self._address[entry]) as client:
-            await self._place(client, only, "warm")  # the entry has its summaries
+            await self._placed(client, only, f"{cell}-{owner}-before")
             self._home[owner].tell(strike=owner)
             began_s = time.monotonic()
-            for number in range(round(_KNOWN_WITHIN_S / _LOOK_S)):
-                with contextlib.suppress(FabricError):
-                    await self._place(client, only, f"{cell}-{owner}-{number}")
-                    return time.monotonic() - began_s
-                await asyncio.sleep(_LOOK_S)
-        raise RuntimeError(f"no placement into cell {format_id(cell)} after its owner was ended")
+            await self._placed(client, only, f"{cell}-{owner}-after")
+            return time.monotonic() - began_s
 
     @staticmethod
-    async def _place(client: Client, only: tuple[Constraint, ...], key: str) -> None:
-        request = PlacementRequest(f"membership-{key}", "vm", 1, 64, constraints=only)
-        placed = await client.place(request, _PLACE_WITHIN_S)
-        await client.release(placed)
+    async def _placed(client: Client, only: tuple[Constraint, ...], key: str) -> None:
+        """Return once a placement was made. Each try is a request of its own."""
+        ends_s = time.monotonic() + _KNOWN_WITHIN_S
+        for number in itertools.count():
+            request = PlacementRequest(f"{key}-{number}", "vm", 1, 64, constraints=only)
+            try:
+                placed = await client.place(request, _PLACE_WITHIN_S)
+            except FabricError as error:
+                if time.monotonic() > ends_s:
+                    raise RuntimeError(f"no placement into the cell of {key}") from error
+                await asyncio.sleep(_LOOK_S)
+            else:
+                with contextlib.suppress(FabricError):
+                    await client.release(placed)  # or it expires
+                return
 
     # --- what peers say ---------------------------------------------------------------------------
 
@@ -247,17 +251,24 @@ class FabricSide:
         elif "knows" in said:
             self._knows[said["knows"]][node] = said["at"]
         elif "died" in said:
-            if said["by"] not in self._stopped:
-                self._died[said["died"]] += 1
+            self._took_for_dead(said["died"], said["by"])
         elif "counted" in said:
             self._counts.append({"worker": worker, **said})
         else:
             raise RuntimeError(said["failed"])
         self._changed.set()
 
-    def _look_for_healthy(self) -> None:
-        ill = self._gone | set(self._alone)
-        self.figures.healthy_failed = sum(node not in ill for node in self._died)
+    def _took_for_dead(self, node: int, by: int) -> None:
+        """Somebody finds ``node`` dead. What peers say that were stopped themselves counts apart:
+
+        to them the others fell silent, and those that removed them do not answer.
+        """
+        if node in self._gone or node in self._alone:
+            self._died.add(node)
+        elif by in self._alone:
+            self.figures.healthy_failed_by_thawed += 1
+        else:
+            self.figures.healthy_failed += 1
 
     # --- asking and waiting -----------------------------------------------------------------------
 
@@ -317,10 +328,6 @@ class FabricSide:
         return [n for n in sorted(self._leaf) if n > CANDIDATES and n not in self._gone]
 
     def _signal(self, node: int, number: signal.Signals) -> None:
-        if number == signal.SIGSTOP:
-            self._stopped.add(node)
-        elif number == signal.SIGCONT:
-            self._stopped.discard(node)
         self._home[node].signal(number)
 
     def _gate(self, shut: bool) -> None:
