@@ -24,14 +24,19 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from fabric.gossip.members import (
+    MAX_HEARSAY_STEP,
     REFUTATION_BITS,
     Member,
     Suspicion,
+    hearsay,
     merge_news,
     needs_probe,
+    newer_life,
+    sworn_in,
 )
 from fabric.gossip.suspicion import Court
 from fabric.gossip.table import Table
+from fabric.limits import MAX_NEWS
 from fabric.machine import NEVER, Contact, Sink
 from fabric.settings import Settings
 from fabric.stream import Stream
@@ -52,8 +57,13 @@ from fabric.wire.gossip import (
     SyncAsk,
 )
 
+#: The part of an incarnation that counts refutations.
+REFUTATIONS = (1 << REFUTATION_BITS) - 1
 #: Probes on behalf of others that may be under way; more are dropped (the asker tries others).
 MAX_RELAYS = 64
+#: Counts that others tell are believed below these: they never run out of 62 bits from there.
+ROUND_LIMIT = 1 << 40
+SEQ_LIMIT = 1 << 60
 #: Members asked to probe for us.
 INDIRECT_PROBES = 3
 #: Lifeguard's ceiling: a peer that fails that often itself gives others so much more time.
@@ -78,6 +88,9 @@ class Hooks(Protocol):
 
     def isolated(self, cell: CellGossip, now: int, out: Sink) -> None:
         """Nobody answers us."""
+
+    def in_touch(self, cell: CellGossip, suspect: Member, now: int, out: Sink) -> bool:
+        """Whether somebody beyond the cell (other than ``suspect``) answers us; ask again."""
 
 
 class CellGossip(Table):
@@ -176,7 +189,7 @@ class CellGossip(Table):
         news = member.news
         if news.contact.node_id != sender or msg.number == 0:
             return
-        if msg.round > self.round + 1:
+        if self.round + 1 < msg.round < ROUND_LIMIT:
             # one ahead is just early in this round; following it at once would have two members
             # drive each other on, and in steps of two an even cell never meets half its pairs
             self.round = msg.round - 1
@@ -185,6 +198,8 @@ class CellGossip(Table):
         if news.state != ALIVE:
             self.freshen(member)  # it must hear of it, to refute
         told = self.take_news() if self.fresh else ()
+        if msg.news and msg.news[-1].key == self.key and self.level == 0:
+            told = (*told[: MAX_NEWS - 1], self.news)  # it wants to hear of us from ourselves
         out.send(news.contact, Ack(self.cell, self.key, msg.number, self.path, told))
 
     def on_ack(self, sender: int, msg: Ack, now: int, out: Sink) -> None:
@@ -270,11 +285,25 @@ class CellGossip(Table):
     def _merge_one(self, sender: int, member: Member, news: News, now: int, out: Sink) -> None:
         old = member.news
         state = news.state
+        leaf = self.level == 0
+        own = sender == (member.key if leaf else news.contact.node_id)
+        if leaf and not own:
+            if member.sworn and newer_life(news.incarnation, old.incarnation):
+                self.verify(member, out)
+                return
+            believed = hearsay(old, news)
+            if believed is None:
+                return
+            news = believed
         verdict = state == DEAD and old.state != DEAD and news.incarnation >= old.incarnation
-        if verdict or (state == LEFT and sender != news.contact.node_id):
+        if verdict or (state == LEFT and not own):
             # another's verdict is a witness's word, another's goodbye is hearsay
             news = News(news.key, news.incarnation, SUSPECT, news.contact, news.seq, news.summary)
-        merged = merge_news(old, news)
+        if own and not member.sworn:
+            member.sworn = True
+            merged = sworn_in(old, news)
+        else:
+            merged = merge_news(old, news)
         if merged is not old:
             self.renew(member, merged)
             if merged.seq != old.seq:
@@ -289,7 +318,7 @@ class CellGossip(Table):
 
     def _status_changed(self, member: Member, old: News, now: int, out: Sink) -> None:
         news = member.news
-        if news.incarnation > old.incarnation and news.state == ALIVE:
+        if news.incarnation != old.incarnation and news.state == ALIVE:
             self.court.acquit(member)
         elif news.state == SUSPECT:
             self.court.open(member, now, out)
@@ -300,14 +329,18 @@ class CellGossip(Table):
     def _about_me(self, news: News, now: int, out: Sink) -> None:
         """Refute what is said of us, unless a later life of ours (or another speaker) says it."""
         mine = self.news
-        if news.incarnation >> REFUTATION_BITS > mine.incarnation >> REFUTATION_BITS:
+        if newer_life(news.incarnation, mine.incarnation):
+            self.freshen(self.myself)  # if that is not so, our own word puts it right
             self.hooks.superseded(self, news, now, out)
             return
         if mine.state == LEFT:
             return
         if news.incarnation >> REFUTATION_BITS < mine.incarnation >> REFUTATION_BITS:
             return
-        if news.seq > mine.seq:
+        step = news.incarnation - mine.incarnation
+        if step > MAX_HEARSAY_STEP or (mine.incarnation + 1) & REFUTATIONS == 0:
+            return  # somebody invents numbers; ours are not to run out
+        if mine.seq < news.seq < SEQ_LIMIT:
             # we spoke here before under this life, and forgot (our place above came and went):
             # unless we go on from there, nobody listens to our load
             mine = News(self.key, mine.incarnation, ALIVE, self.me, news.seq + 1, mine.summary)
@@ -423,9 +456,21 @@ class CellGossip(Table):
         if target.news.state != ALIVE:
             self.freshen(target)
         told = self.take_news() if self.fresh else ()
+        if not target.sworn and self.level == 0:
+            told = (*told[: MAX_NEWS - 1], target.news)  # what we heard of it: is that so?
         out.send(
             target.news.contact, Ping(self.cell, self.key, number, self.round, self.path, told)
         )
+
+    def verify(self, member: Member, out: Sink) -> None:
+        """Others say that a member lives a later life: ask it, once a round at most."""
+        if member.asked != self.round:
+            member.asked = self.round
+            news = (member.news,)
+            number = self._next_number()
+            out.send(
+                member.contact, Ping(self.cell, self.key, number, self.round, self.path, news)
+            )
 
     def probe_now(self, target: Member, out: Sink) -> int:
         """Ping outside the rotation (a witness's duty); returns the number to wait for."""

@@ -6,6 +6,12 @@ Merging is a join over two independent orders, so it does not matter in which or
 
 * status: higher incarnation wins; within one incarnation ALIVE < SUSPECT < DEAD < LEFT.
 * load: (incarnation >> 16, seq), so that a new boot (or a new owner's term) starts over.
+
+*Hearsay.*  In a leaf cell a member alone says which life it lives and where.  What others tell of
+its life is believed only until it has spoken itself (:attr:`Member.sworn`); afterwards such talk
+has it asked, no more.  What they tell of its address is never believed: that comes from the record
+or from itself.  So nobody can talk a healthy member away by inventing a later life or another
+address for it.  Inner cells have no such rule: there a new speaker is elected by the cell's seats.
 """
 
 from __future__ import annotations
@@ -19,13 +25,20 @@ from fabric.wire.gossip import ALIVE, DEAD, SUSPECT, News
 #: Bits of an incarnation that count refutations; above them stands the boot id or term.
 REFUTATION_BITS: Final = 16
 
+#: Hearsay may raise the count of refutations by so much at once: nobody heard less often than that
+#: is worth listening to, and whoever invents counts cannot use them up with a few words.
+MAX_HEARSAY_STEP: Final = 64
+
 NOBODY: Final = Contact(0, "")
 
 
 class Member:
     """One row: the newest news, when its load was heard (µs), and a suspicion if there is one."""
 
-    __slots__ = ("heard_at", "key", "left", "mark", "marked", "news", "observer", "suspicion")
+    __slots__ = (
+        "asked", "heard_at", "key", "left", "mark", "marked", "news", "observer", "suspicion",
+        "sworn",
+    )  # fmt: skip
 
     def __init__(self, key: int, news: News, observer: bool) -> None:
         self.key = key
@@ -36,6 +49,8 @@ class Member:
         self.left = 0  # how often the news still go out
         self.mark = 0  # this row's part of the table's digest
         self.marked = False  # whether that is up to date
+        self.sworn = False  # whether it told us itself which life it lives
+        self.asked = 0  # the round in which it was asked whether it lives another
 
     def remark(self) -> int:
         """Compute :attr:`mark` anew. Rows of which nothing was heard count as absent."""
@@ -86,6 +101,11 @@ def unheard(key: int, contact: Contact) -> News:
     return News(key, 0, ALIVE, contact, 0, None)
 
 
+def relocated(news: News, contact: Contact) -> News:
+    """Return ``news`` of a member that is to be found at another address."""
+    return News(news.key, news.incarnation, news.state, contact, news.seq, news.summary)
+
+
 def merge_news(old: News, new: News) -> News:
     """Return the join of both; ``old`` itself when ``new`` adds nothing."""
     old_inc, new_inc = old.incarnation, new.incarnation
@@ -106,6 +126,29 @@ def merge_news(old: News, new: News) -> News:
     if load is new and (status is new or same_status(old, new)):
         return new  # shared by all who learn it: one object in a cell, not one in each member
     return News(old.key, status.incarnation, status.state, status.contact, load.seq, load.summary)
+
+
+def hearsay(old: News, told: News) -> News | None:
+    """Return what to make of ``told`` by another than the host it is about; ``None``: nothing."""
+    if told.incarnation - old.incarnation > MAX_HEARSAY_STEP and not newer_life(
+        told.incarnation, old.incarnation
+    ):
+        return None
+    if told.contact == old.contact:
+        return told
+    return relocated(told, old.contact)
+
+
+def newer_life(a: int, b: int) -> bool:
+    """Whether incarnation ``a`` is of a later life (boot, term) than ``b``."""
+    return a >> REFUTATION_BITS > b >> REFUTATION_BITS
+
+
+def sworn_in(old: News, told: News) -> News:
+    """Return the join of hearsay and a host's own word: its own word, whatever the numbers."""
+    if newer_life(old.incarnation, told.incarnation):
+        return told
+    return merge_news(old, told)
 
 
 def same_status(a: News, b: News) -> bool:

@@ -3,12 +3,14 @@
 * Whoever got no answer, not even through others, is a *witness*, and tells every member so.
 * Three members, picked by rank, probe the suspect at once; each that fails is a witness too.
 * A removal needs ``min(3, living others)`` witnesses, counted by their authenticated senders: no
-  single member, forging or not, can have a healthy one removed.
+  single member, forging or not, can have a healthy one removed.  Who testifies counts among the
+  living others, whatever is said of it: nobody can make itself the only one left.
 * A case without enough witnesses stays open: each round another member probes the suspect, so
   witnesses come in one by one (where Lifeguard shrinks a long timeout with each confirmation).
-  With enough of them it is decided ``suspicion_us`` after it began, three times as late where a
-  single witness has to do.  Meanwhile the suspect may refute by a higher incarnation, which
-  closes the case.
+  With enough of them it is decided ``suspicion_us`` after it began.  Meanwhile the suspect may
+  refute by a higher incarnation, which closes the case.
+* Where we are the only one left, a case takes three times as long, and our word counts only while
+  somebody beyond the cell answers us: cut off, we would find everybody else dead.
 """
 
 from __future__ import annotations
@@ -16,7 +18,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fabric.gossip.members import REFUTATION_BITS, Member, Suspicion
+from fabric.gossip.members import (
+    MAX_HEARSAY_STEP,
+    Member,
+    Suspicion,
+    lives,
+    newer_life,
+)
 from fabric.machine import NEVER, Sink
 from fabric.stream import mix
 from fabric.wire.gossip import ALIVE, DEAD, SUSPECT, News, Suspect
@@ -49,6 +57,8 @@ class Court:
         member.suspicion = case
         self.cases[member.key] = member
         if self._is_our_duty(member):
+            if self._needed(case) == 1:
+                self.cell.hooks.in_touch(self.cell, member, now, out)
             number = self.cell.probe_now(member, out)
             settings = self.cell.settings
             wait = settings.ack_timeout_us * (1 + self.cell.health)
@@ -61,10 +71,15 @@ class Court:
         news = member.news
         if news.state >= DEAD or incarnation < news.incarnation:
             return
+        if member.sworn and newer_life(incarnation, news.incarnation):
+            self.cell.verify(member, out)
+            return
         if news.state == ALIVE or incarnation > news.incarnation:
             seq, summary = news.seq, news.summary
-            if incarnation >> REFUTATION_BITS > news.incarnation >> REFUTATION_BITS:
+            if newer_life(incarnation, news.incarnation):
                 seq, summary = 0, None  # a new life: what the old one had is void
+            elif incarnation > news.incarnation + MAX_HEARSAY_STEP:
+                return
             word = News(news.key, incarnation, SUSPECT, news.contact, seq, summary)
             self.cell.renew(member, word)
         case = self.open(member, now, out)
@@ -129,10 +144,16 @@ class Court:
                     incarnation = member.news.incarnation
                     self.accuse(member, incarnation, self.cell.key, now, out)
         for key, member in list(self.cases.items()):
-            if self._deadline(member) <= now:
-                del self.cases[key]
-                member.suspicion = None
-                self.cell.convict(member, now, out)
+            case = member.suspicion
+            if case is None or self._deadline(member) > now:
+                continue
+            cell = self.cell
+            if self._needed(case) == 1 and not cell.hooks.in_touch(cell, member, now, out):
+                case.since = now - 2 * cell.settings.suspicion_us  # and look again a while later
+                continue
+            del self.cases[key]
+            member.suspicion = None
+            cell.convict(member, now, out)
         self._reckon()
 
     # --- reckoning -------------------------------------------------------------------------------
@@ -153,13 +174,20 @@ class Court:
         case = member.suspicion
         if case is None:
             return NEVER
-        cell = self.cell
-        others = cell.living + 1  # ourselves; the suspect is not counted as living
-        needed = min(WITNESSES, others)
+        needed = self._needed(case)
         if len(case.witnesses) < needed:
             return NEVER
-        wait = cell.settings.suspicion_us
+        wait = self.cell.settings.suspicion_us
         return case.since + (wait if needed > 1 else 3 * wait)
+
+    def _needed(self, case: Suspicion) -> int:
+        """How many witnesses a removal needs: those who testified are among the living others."""
+        others = self.cell.living + 1  # ourselves; a suspect is not counted as living
+        for witness in case.witnesses:
+            member = self.cell.members.get(witness)
+            if member is not None and not lives(member.news):
+                others += 1
+        return min(WITNESSES, others)
 
     def _reckon(self) -> None:
         due = NEVER

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fabric.gossip.members import Member, lives, same_status, unheard
+from fabric.gossip.members import Member, lives, relocated, same_status, unheard
 from fabric.limits import MAX_NEWS
 from fabric.machine import Contact
 from fabric.stream import mix
@@ -51,6 +51,7 @@ class Table:
 
     def list_members(self, members: Sequence[Contact], observers: Sequence[Contact]) -> None:
         """Have a row for each member of the record, and no others."""
+        listed = {c.node_id: c for contacts in self.listed for c in contacts}
         self.listed = (members, observers)
         rows: dict[int, Member] = {}
         for contacts, observer in ((members, False), (observers, True)):
@@ -62,6 +63,8 @@ class Table:
                 if row is None:
                     speaker = contact if self.level == 0 else Contact(0, "")
                     row = Member(key, unheard(key, speaker), observer)
+                elif self.level == 0 and contact not in (listed.get(key), row.news.contact):
+                    row.news = relocated(row.news, contact)  # the record says that it moved
                 rows[key] = row
         self.members = {key: rows[key] for key in sorted(rows)}
         self.order = list(self.members.values())

@@ -36,22 +36,22 @@ from fabric.wire.tree import (
     Owner,
     Path,
     PathStamps,
+    TopoAsk,
 )
 
 #: Stamps are compared with neighbours at most so often: formation changes paths all the time.
 COMPARE_US = 300 * MS
-#: How often a report is repeated until the chairman's record agrees with it.
-REPORT_US = 2 * SECOND
-#: The longest that a standby's rank lets it wait: beyond it, all may try.
-MAX_RANK = 16
+#: An answer from beyond a cell is so long a sign that we are not cut off.
+TOUCH_US = 3 * SECOND
 
 
 class Cells:
     """Everything a peer runs because of its place in the tree. Implements ``gossip.cell.Hooks``."""
 
     __slots__ = (
-        "boot_id", "compared_at", "due", "duties", "gossip", "inner", "joiner", "leaf_gossip",
-        "leases", "leaving", "me", "paths", "role", "settings", "stream",
+        "asked_beyond", "boot_id", "compared_at", "due", "duties", "gossip", "heard_beyond_at",
+        "inner", "joiner", "leaf_gossip", "leases", "leaving", "me", "paths", "role", "settings",
+        "stream",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +77,8 @@ class Cells:
         self.leases = Leases(self, stored_seats)
         self.duties = Duties(self)
         self.leaving = False
+        self.asked_beyond: tuple[int, ...] = ()  # who was to show that we are not cut off
+        self.heard_beyond_at = -NEVER
         self.leaf_gossip: CellGossip | None = None
         self.inner: tuple[CellGossip, ...] = ()  # all but ``leaf_gossip``: owners have some
         self.due = NEVER  # of everything but ``leaf_gossip``, which knows its own
@@ -237,6 +239,32 @@ class Cells:
             for contact in record.members:
                 if contact.node_id != self.me.node_id:
                     out.send(contact, Path(self.paths.topo, (record,), ()))
+
+    def in_touch(self, cell: CellGossip, suspect: Member, now: int, out: Sink) -> bool:
+        """Ask those above the cell for a sign of life; tell whether there was one just now."""
+        paths = self.paths
+        topo = paths.topo
+        if topo is None:
+            return False
+        if topo.chairman.node_id == self.me.node_id:
+            return True
+        parent = paths.records[cell.cell].parent if cell.cell in paths.records else 0
+        beyond = [topo.chairman]
+        if parent in paths.owners:
+            beyond.append(paths.owners[parent].contact)
+        if parent in paths.records:
+            beyond.extend(paths.records[parent].seats)
+        inside = [cell.me.node_id, suspect.contact.node_id]
+        asked = [contact for contact in dict.fromkeys(beyond) if contact.node_id not in inside]
+        for contact in asked:
+            out.send(contact, TopoAsk(self.me))
+        self.asked_beyond = tuple([contact.node_id for contact in asked])
+        return now - self.heard_beyond_at <= TOUCH_US
+
+    def heard(self, sender: int, now: int) -> None:
+        """Note that one of those that we asked for a sign of life is there."""
+        if sender in self.asked_beyond:
+            self.heard_beyond_at = now
 
     def on_stamps(self, sender: int, msg: PathStamps, now: int, out: Sink) -> None:
         contact = self._contact_of(sender)

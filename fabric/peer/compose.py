@@ -242,6 +242,7 @@ class Peer:
     # --- topology --------------------------------------------------------------------------------
 
     def _on_path(self, sender: int, msg: Path, now: int, out: Sink) -> None:
+        self.cells.heard(sender, now)
         fresh = self.cells.adopt(sender, msg, now, out)
         # owners and the count of writes are old news after a restart anyway; but a candidate must
         # not forget the newest topology that it ever knew

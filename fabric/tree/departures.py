@@ -84,8 +84,7 @@ class Departures:
     def _may_remove(self, hosts: int, now: int, out: Sink) -> bool:
         for node_id in [n for n, at in self.gone.items() if now - at >= GONE_US]:
             if node_id not in self.left:
-                del self.gone[node_id]
-                self.changed_at = now
+                del self.gone[node_id]  # it came back long ago: no change, and no reason to wait
         self.removed_at = [t for t in self.removed_at if now - t < FREEZE_WINDOW_US]
         mark = max(FREEZE_HOSTS, hosts // FREEZE_DIVISOR)
         above = len(self.gone) + len(self.removed_at) > mark

@@ -21,6 +21,9 @@ class NoHooks:
 
     def isolated(self, cell: CellGossip, now: int, out: Sink) -> None: ...
 
+    def in_touch(self, cell: CellGossip, suspect: Member, now: int, out: Sink) -> bool:
+        return True
+
 
 def member(index: int) -> tuple[CellGossip, ListSink]:
     """Return the gossip of the ``index``-th of five members."""
