@@ -279,7 +279,7 @@ class CellGossip(Table):
             if member is None:
                 if news.key == self.key and news is not self.news:
                     self._about_me(news, now, out)
-            elif news is not member.news:
+            elif news is not member.news or not member.sworn:
                 self._merge_one(sender, member, news, now, out)
 
     def _merge_one(self, sender: int, member: Member, news: News, now: int, out: Sink) -> None:
