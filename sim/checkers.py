@@ -70,7 +70,8 @@ from sim.checks.tables import TableChecks
 from sim.checks.topology import WriteChecks
 from sim.checks.vms import VmChecks
 from sim.convergence import Convergence
-from sim.inspect import books_of, cells_of, owns, paths_of
+from sim.inspect import cells_of, owns
+from sim.roll import Roll
 from sim.workload import (
     CONFIRMED,
     DOUBTFUL,
@@ -83,6 +84,8 @@ from sim.workload import (
 )
 
 if TYPE_CHECKING:
+    from agent.books import Books
+    from fabric.tree.topology import PathStore
     from sim.engine import Node
     from sim.world import SimWorld
 
@@ -108,18 +111,19 @@ class Checkers:
     def __init__(self, world: SimWorld, workload: Workload) -> None:
         self._world = world
         self._workload = workload
-        self.convergence = Convergence(world)
+        self.roll = Roll(world)
+        self.convergence = Convergence(world, self.roll)
         #: (cell, electorate, term) -> node id of its one owner.
         self._owners: dict[tuple[int, Order, int], int] = {}
-        #: Node index -> what identifies the state last seen, and cell -> (order, owner) in it.
-        self._seen: dict[int, tuple[tuple[int, int, int], dict[int, tuple[Any, ...]]]] = {}
+        #: Node index -> life and boot, and cell -> (order, owner) as seen last.
+        self._seen: dict[int, tuple[tuple[int, int], dict[int, tuple[Any, ...]]]] = {}
         #: Cell -> all (electorate, term) that were ever claimed.
         self._terms: dict[int, list[tuple[Order, int]]] = {}
         self.takeovers = 0
         self.leases = LeaseChecks(world)
         self.writes = WriteChecks(world)
-        self.tables = TableChecks(world)
-        self.placement = PlacementChecks(world, self.writes)
+        self.tables = TableChecks(world, self.roll)
+        self.placement = PlacementChecks(world, self.writes, self.roll)
         self.vms = VmChecks(world, workload.vms)
 
     def start(self) -> None:
@@ -143,8 +147,8 @@ class Checkers:
 
     def _tree(self) -> None:
         engine = self._world.engine
-        for node in self._world.living():
-            self._look_at_paths(node)
+        for row in self.roll.take_unjudged():
+            self._look_at_paths(row.node, row.paths)
         engine.at(engine.now + TREE_EVERY_US, self._tree)
 
     def _each_second(self) -> None:
@@ -162,14 +166,11 @@ class Checkers:
 
     # --- tree -------------------------------------------------------------------------------------
 
-    def _look_at_paths(self, node: Node) -> None:
+    def _look_at_paths(self, node: Node, paths: PathStore) -> None:
         """Compare what a peer holds with what it held, and owners with those of others."""
-        paths = paths_of(node)
-        mark = (node.role.lives, node.role.boots, paths.digest(paths.leaf))
-        before_mark, before = self._seen.get(node.index, ((0, 0, 0), {}))
-        if before_mark == mark:
-            return  # nothing was adopted since
-        if before_mark[:2] != mark[:2]:
+        life = (node.role.lives, node.role.boots)
+        before_life, before = self._seen.get(node.index, ((0, 0), {}))
+        if before_life != life:
             before = {}
         now: dict[int, tuple[Any, ...]] = {}
         for cell in paths.path:
@@ -187,7 +188,7 @@ class Checkers:
                 if fell:
                     detail = f"cell {cell}: from {held} to {now[cell]}"
                     self._world.violation("order-fell", (node,), detail)
-        self._seen[node.index] = (mark, now)
+        self._seen[node.index] = (life, now)
 
     def _claim(self, node: Node, cell: int, electorate: Order, term: int, owner: int) -> None:
         key = (cell, electorate, term)
@@ -223,15 +224,15 @@ class Checkers:
     def audit(self) -> None:
         """Audit the books of all living hosts at this one moment."""
         confirmed: dict[str, Node] = {}
-        for node in self._world.hosts:
-            if node.alive:
-                self._audit_host(node, confirmed)
+        self.roll.refresh()
+        for row in self.roll.rows:
+            if row.books is not None:
+                self._audit_host(row.node, row.books, confirmed)
         self._compare_promises(confirmed)
         self.vms.audit()
         self.tables.sums()
 
-    def _audit_host(self, node: Node, confirmed: dict[str, Node]) -> None:
-        books = books_of(node)
+    def _audit_host(self, node: Node, books: Books, confirmed: dict[str, Node]) -> None:
         spec = books.spec
         cpu = memory_mb = 0
         for row in books.vms.values():

@@ -13,31 +13,34 @@ from typing import TYPE_CHECKING
 
 from fabric.wire.codec import decode_record
 from fabric.wire.tree import CellRecord, Order, Topo
-from sim.inspect import owns, paths_of, summary_of
+from sim.inspect import owns, summary_of
 
 if TYPE_CHECKING:
     from sim.engine import Node
+    from sim.roll import Roll, Row
     from sim.world import SimWorld
 
 
 class Convergence:
     """Compares all peers with what is written."""
 
-    def __init__(self, world: SimWorld) -> None:
+    def __init__(self, world: SimWorld, roll: Roll) -> None:
         self._world = world
+        self._roll = roll
         self._changes = -1
         self.topo: Topo | None = None
         self.records: dict[int, CellRecord] = {}
         self._orders: dict[int, Order] = {}
         self._home: dict[int, int] = {}
-        #: Node id -> digest of a path that agreed with what is written.
-        self._agreed: dict[int, int] = {}
+        #: (starts and ends, writes, how many are given up) -> hosts that live, that are written.
+        self._counted: tuple[tuple[int, int, int], int, int] = ((-1, -1, -1), 0, 0)
         #: Since when the run is converged; ``None`` while it is not.
         self.converged_us: int | None = None
         self._why: tuple[Sequence[Node], str] = ((), "nothing was looked at")
 
     def look(self) -> bool:
         """Compare now. Returns whether the run is converged."""
+        self._roll.look()
         self._load()
         why = self._first_difference()
         if why is not None:
@@ -61,7 +64,7 @@ class Convergence:
         if coordinator.changes == self._changes:
             return
         self._changes = coordinator.changes
-        self._agreed = {}
+        self._roll.compare_all()
         self.topo = None
         self.records = {}
         for record in coordinator.records():
@@ -81,45 +84,65 @@ class Convergence:
     def _first_difference(self) -> tuple[Sequence[Node], str] | None:
         if self.topo is None:
             return (), "no topology is written"
-        orders, home = self._orders, self._home
-        root = self.topo.root
-        agreed = self._agreed
-        for node in self._world.sound():
-            paths = paths_of(node)
-            digest = paths.digest(paths.leaf)
-            if agreed.get(node.node_id) == digest:
-                continue  # what it holds is what agreed before, and nothing was written since
-            if paths.leaf != home.get(node.node_id, 0) or not paths.leaf:
-                written = home.get(node.node_id, 0)
-                return (node,), f"is in cell {paths.leaf}, written is cell {written}"
-            path = paths.path
-            if path[-1] != root:
-                return (node,), f"its path ends at cell {path[-1]}, the root is {root}"
-            records = paths.records
-            for cell in path:
-                if records[cell].order != orders.get(cell):
-                    held = tuple(records[cell].order)
-                    return (node,), f"holds {held} of cell {cell}, written is {orders.get(cell)}"
-            agreed[node.node_id] = digest
+        root, given_up = self.topo.root, self._world.abandoned
+        uncompared = self._roll.uncompared
+        for index in sorted(uncompared):
+            if index not in given_up:
+                difference = self._difference(uncompared[index], root)
+                if difference is not None:
+                    return (uncompared[index].node,), difference
+                del uncompared[index]
         return self._root_difference(root)
+
+    def _difference(self, row: Row, root: int) -> str | None:
+        """Say what a peer holds that is not what is written."""
+        paths = row.paths
+        home = self._home.get(row.node.node_id, 0)
+        if paths.leaf != home or not home:
+            return f"is in cell {paths.leaf}, written is cell {home}"
+        path = paths.path
+        if path[-1] != root:
+            return f"its path ends at cell {path[-1]}, the root is {root}"
+        orders = self._orders
+        for cell in path:
+            order = paths.records[cell].order
+            if order != orders.get(cell):
+                return f"holds {tuple(order)} of cell {cell}, written is {orders.get(cell)}"
+        return None
 
     def _root_difference(self, root: int) -> tuple[Sequence[Node], str] | None:
         world = self._world
-        given_up = {node.node_id for node in world.hosts if node.index in world.abandoned}
-        sound = sum(node.alive and node.node_id not in given_up for node in world.hosts)
-        leaves = [record for record in self.records.values() if record.level == 0]
-        members = sum(m.node_id not in given_up for r in leaves for m in r.members)
+        sound, members = self._count()
         if members != sound:
             return (), f"{sound} hosts live, {members} are written"
-        owners = [node for node in world.living() if owns(node, root)]
+        owners = self._owners(root)
         if len(owners) != 1:
             return owners, f"the root cell {root} has {len(owners)} owners"
         summary = summary_of(owners[0], root)
-        most = sound + len(given_up)  # these may count or not
+        most = sound + len(world.abandoned)  # these may count or not
         if summary is None or not sound <= summary.hosts <= summary.expected <= most:
             said = None if summary is None else (summary.hosts, summary.expected)
             return owners, f"{sound} hosts live, the root says {said} (reporting, expected)"
         return None
+
+    def _count(self) -> tuple[int, int]:
+        """Return how many hosts live and how many are written, those given up not counted."""
+        world = self._world
+        state = (world.engine.lives, self._changes, len(world.abandoned))
+        if self._counted[0] != state:
+            given_up = {node.node_id for node in world.hosts if node.index in world.abandoned}
+            sound = sum(node.alive and node.node_id not in given_up for node in world.hosts)
+            leaves = [record for record in self.records.values() if record.level == 0]
+            members = sum(m.node_id not in given_up for r in leaves for m in r.members)
+            self._counted = (state, sound, members)
+        return self._counted[1], self._counted[2]
+
+    def _owners(self, cell: int) -> list[Node]:
+        """Return who holds the lease of ``cell``: an owner is announced when it wins."""
+        by_id = self._world.engine.by_id
+        claimants = [by_id.get(node_id) for node_id in self._roll.claimants.get(cell, {})]
+        nodes = {node.index: node for node in claimants if node is not None and node.alive}
+        return [nodes[index] for index in sorted(nodes) if owns(nodes[index], cell)]
 
     # --- the written tree itself ------------------------------------------------------------------
 

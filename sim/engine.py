@@ -254,6 +254,7 @@ class Node:
         """Start the process: ``make`` builds the machine, which then gets its first turn."""
         engine = self.engine
         self.alive = True
+        engine.lives += 1
         self.armed, self.armed_tick = NEVER, -1
         engine.words += (self.code | LIFE, 1)
         try:
@@ -267,6 +268,7 @@ class Node:
         if not self.alive:
             return
         self.alive = False
+        self.engine.lives += 1
         self.generation += 1
         self.machine = None
         self.armed, self.armed_tick = NEVER, -1
@@ -325,6 +327,8 @@ class Engine:
         self.stop = False
         self.on_notice: Callable[[Node, Any], None] = lambda node, notice: None
         self.on_violation: Callable[[str, Sequence[Node], str], None] = _raise_violation
+        #: Counts starts and ends of processes.
+        self.lives = 0
         self.delivered = 0
         self.messages = 0
         self.lost = 0

@@ -20,6 +20,7 @@ class _Asleep:
 
     def __init__(self, machine: Any) -> None:
         self.machine = machine
+        self.peer = getattr(machine, "peer", machine)
         self.events: list[Event] = []
 
     def handle(self, event: Event, now: int, out: object) -> None:

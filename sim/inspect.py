@@ -5,9 +5,10 @@ Checkers read; they never change anything, and nothing they see reaches a decisi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fabric.peer.cells import Cells
+from fabric.peer.compose import Peer
 from fabric.tree.chairman import Chairman
 from fabric.tree.summary import Summary
 from fabric.tree.topology import PathStore
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     from sim.engine import Node
 
 
+def peer_of(node: Node) -> Peer:
+    """Return the (living) node's peer, whatever stands around it."""
+    machine: Any = node.machine
+    peer: Peer = machine if isinstance(machine, Peer) else machine.peer
+    return peer
+
+
 def cells_of(node: Node) -> Cells:
-    """Return the cells that the (living) node's peer takes part in."""
-    peer: Any = node.machine
-    cells: Cells = peer.cells
-    return cells
+    """Return the cells that the peer takes part in."""
+    return peer_of(node).cells
 
 
 def paths_of(node: Node) -> PathStore:
@@ -31,9 +37,8 @@ def paths_of(node: Node) -> PathStore:
 
 def books_of(node: Node) -> Books:
     """Return the books of the host's agent."""
-    peer: Any = node.machine
-    books: Books = peer.books
-    return books
+    books: Any = peer_of(node).books
+    return cast("Books", books)
 
 
 def owns(node: Node, cell: int) -> bool:
@@ -50,12 +55,10 @@ def summary_of(node: Node, cell: int) -> Summary | None:
 
 def chairman_of(node: Node) -> Chairman | None:
     """Return the chairman's machine of a candidate."""
-    peer: Any = node.machine
-    chairman: Chairman | None = peer.chairman
-    return chairman
+    return peer_of(node).chairman
 
 
 def presides(node: Node) -> bool:
     """Tell whether the peer holds itself for the chairman now."""
-    peer: Any = node.machine
-    return peer.chairman is not None and bool(peer.chairman.presides(node.now))
+    chairman = chairman_of(node)
+    return chairman is not None and chairman.presides(node.now)

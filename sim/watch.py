@@ -42,6 +42,7 @@ class _Watched:
 
     def __init__(self, machine: Process, node: Node, watcher: Watcher) -> None:
         self._machine = machine
+        self.peer = getattr(machine, "peer", machine)
         self._node = node
         self._watcher = watcher
 

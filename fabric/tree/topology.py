@@ -23,7 +23,8 @@ class PathStore:
     """Topology as one peer sees it. Written by the peer that owns it, through ``adopt``."""
 
     __slots__ = (
-        "_digests", "_parts", "_topo_part", "leaf", "node_id", "owners", "path", "records", "topo",
+        "_digests", "_parts", "_topo_part", "changes", "leaf", "node_id", "owners", "path",
+        "records", "topo",
     )  # fmt: skip
 
     def __init__(self, node_id: int) -> None:
@@ -36,6 +37,7 @@ class PathStore:
         self._digests: dict[int, int] = {}
         self._parts: dict[int, int] = {}  # of the digests: what is held of each cell
         self._topo_part = 0
+        self.changes = 0  # counts what was adopted
 
     # --- taking in -------------------------------------------------------------------------------
 
@@ -54,6 +56,7 @@ class PathStore:
         owners = tuple([o for o in news.owners if self._adopt_owner(o)])
         if topo is None and not records and not owners:
             return None
+        self.changes += 1
         self._digest()
         return Path(topo, records, owners)
 

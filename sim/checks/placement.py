@@ -15,13 +15,13 @@ from fabric.placement.constraints import FITS, host_verdict
 from fabric.placement.request import Placed, PlacementRequest
 from fabric.units import SECOND
 from fabric.wire.placement import HostRefused
-from sim.inspect import books_of
 
 if TYPE_CHECKING:
     from agent.books import Books
     from agent.records import Reservation, Vm
     from sim.checks.topology import WriteChecks
     from sim.engine import Node
+    from sim.roll import Roll
     from sim.world import SimWorld
 
 #: A host counts as a member when it has been one for so long, undisturbed.
@@ -36,11 +36,10 @@ ENOUGH: Final = 50
 class PlacementChecks:
     """Samples all books each second, and judges each answer."""
 
-    def __init__(self, world: SimWorld, writes: WriteChecks) -> None:
+    def __init__(self, world: SimWorld, writes: WriteChecks, roll: Roll) -> None:
         self._world = world
         self._writes = writes
-        #: Node index -> identity and version of its books, and since when they are so.
-        self._since: dict[int, tuple[Any, int, int]] = {}
+        self._roll = roll
         self._depth = 1
         self._refused_by_hosts = 0
         self._placed = 0
@@ -58,14 +57,12 @@ class PlacementChecks:
         """Note since when each host's books are as they are; called each second."""
         self._depth = max(depth, 1)
         now = self._world.engine.now
-        for node in self._world.hosts:
-            if not node.alive:
-                self._since.pop(node.index, None)
-                continue
-            books = books_of(node)
-            known = self._since.get(node.index)
-            if known is None or known[0] is not books or known[1] != books.version:
-                self._since[node.index] = (books, books.version, now)
+        self._roll.refresh()
+        for row in self._roll.rows:
+            books = row.books
+            if books is not None and row.books_version != books.version:
+                row.books_version = books.version
+                row.books_since_us = now
 
     def placed(self, request: PlacementRequest, placed: Placed) -> None:
         """A caller was given a place: all constraints must hold there."""
@@ -84,18 +81,17 @@ class PlacementChecks:
         world = self._world
         self._refused += 1
         before = asked_us - SUMMARY_STALE_US * self._depth
-        for node in world.hosts:
-            known = self._since.get(node.index)
-            if not node.alive or known is None or known[2] > before:
+        self._roll.refresh()
+        for row in self._roll.rows:
+            books = row.books
+            if books is None or row.books_version != books.version or row.books_since_us > before:
                 continue
-            books = books_of(node)
-            if known[0] is not books or known[1] != books.version:
-                continue
+            node = row.node
             settled = world.engine.now - self._writes.since_us.get(node.node_id, world.engine.now)
             if min(settled, world.undisturbed_us(node)) < SETTLED_US:
                 continue
             if _verdict(node, books, request) == FITS:
-                waited_s = (world.engine.now - known[2]) // SECOND
+                waited_s = (world.engine.now - row.books_since_us) // SECOND
                 detail = f"{request.key} was refused; this host has had room for {waited_s} s"
                 world.violation("wrong-refusal", (node,), detail)
                 return

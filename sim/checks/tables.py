@@ -8,16 +8,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from fabric.gossip.cell import CellGossip
 from fabric.tree.summary import GRID, Summary
 from fabric.units import SECOND
 from fabric.wire.gossip import ALIVE
-from sim.inspect import books_of, cells_of
+from sim.inspect import cells_of
 
 if TYPE_CHECKING:
+    from agent.books import Books
     from sim.engine import Node
+    from sim.roll import Roll, Row
     from sim.world import SimWorld
 
 #: So long after the last fault the tables must be right.
@@ -30,40 +33,41 @@ OTHERS_US: Final = 8 * SECOND
 class TableChecks:
     """Looks at all peers' tables each second (hosts' own summaries) or in a calm (the rest)."""
 
-    def __init__(self, world: SimWorld) -> None:
+    def __init__(self, world: SimWorld, roll: Roll) -> None:
         self._world = world
-        #: Node index -> what it told last (incarnation, sequence number) and since when.
-        self._told: dict[int, tuple[tuple[int, int], int]] = {}
+        self._roll = roll
 
     def look(self) -> None:
         """Compare now."""
         world = self._world
         now = world.engine.now
-        leaves: dict[int, dict[int, tuple[Node, CellGossip]]] = {}
-        for node in world.hosts:
-            if not node.alive:
+        leaves: dict[int, list[tuple[Row, CellGossip]]] = {}
+        self._roll.refresh()
+        for row in self._roll.rows:
+            if row.books is None:
                 continue
-            self._own(node)
-            gossip = cells_of(node).leaf_gossip
+            self._own(row, row.books)
+            gossip = row.cells.leaf_gossip
             if gossip is None:
                 continue
             news = gossip.news
             told = (news.incarnation, news.seq)
-            if self._told.get(node.index, (None, 0))[0] != told:
-                self._told[node.index] = (told, now)
-            leaves.setdefault(gossip.cell, {})[node.node_id] = (node, gossip)
+            if row.told != told:
+                row.told = told
+                row.told_us = now
+            leaves.setdefault(gossip.cell, []).append((row, gossip))
         if now - world.last_fault_us < CALM_US or world.engine.network.loss_ppm:
             return
         given_up = world.abandoned  # what they hold, and what is held of them, proves nothing
         for members in leaves.values():
-            sound = {key: who for key, who in members.items() if who[0].index not in given_up}
-            for node, gossip in sound.values():
-                self._look_at_table(node, gossip, sound)
+            sound = [(row, gossip) for row, gossip in members if row.index not in given_up]
+            for row, gossip in sound:
+                self._look_at_table(row, gossip, sound)
 
-    def _own(self, node: Node) -> None:
+    def _own(self, row: Row, books: Books) -> None:
         """What a host told of itself, against its books."""
-        books = books_of(node)
-        told = cells_of(node).duties.host_summary
+        node = row.node
+        told = row.cells.duties.host_summary
         if told is None:
             return
         free = (books.spec.cpu - books.cpu_used, books.spec.memory_mb - books.memory_used_mb)
@@ -76,39 +80,42 @@ class TableChecks:
             self._world.violation("summary-says-no", (node,), detail)
 
     def _look_at_table(
-        self, node: Node, gossip: CellGossip, members: dict[int, tuple[Node, CellGossip]]
+        self, row: Row, gossip: CellGossip, members: Sequence[tuple[Row, CellGossip]]
     ) -> None:
         world = self._world
-        now = world.engine.now
-        owner = cells_of(node).paths.owners.get(gossip.cell)
+        node, now = row.node, world.engine.now
+        owner = row.paths.owners.get(gossip.cell)
         rules = owner is not None and owner.contact.node_id == node.node_id
         patience = OWNER_US if rules else OTHERS_US
-        for key, (other, _) in members.items():
-            if other is node:
+        for other, his in members:
+            if other is row:
                 continue
-            row = gossip.members.get(key)
-            if row is None:
+            member = gossip.members.get(his.key)
+            if member is None:
                 continue  # convergence minds who is a member
-            if row.news.state != ALIVE:
-                detail = f"holds {other.role.name} for {('suspect', 'dead', 'left')[row.state - 1]}"
-                world.violation("wrong-verdict", (node, other), detail)
-            told, since = self._told[other.index]
-            if now - since >= patience and (row.news.incarnation, row.news.seq) != told:
-                held = (row.news.incarnation, row.news.seq)
-                age_s = (now - since) // SECOND
-                detail = f"of {other.role.name} holds {held}, told {told} {age_s} s ago"
-                world.violation("stale-table", (node, other), detail)
+            news = member.news
+            if news is his.news:
+                continue  # exactly what it says of itself
+            if news.state != ALIVE:
+                what = ("suspect", "dead", "left")[news.state - 1]
+                detail = f"holds {other.node.role.name} for {what}"
+                world.violation("wrong-verdict", (node, other.node), detail)
+            held = (news.incarnation, news.seq)
+            if now - other.told_us >= patience and held != other.told:
+                age_s = (now - other.told_us) // SECOND
+                detail = f"of {other.node.role.name} holds {held}, told {other.told} {age_s} s ago"
+                world.violation("stale-table", (node, other.node), detail)
 
     # --- summaries --------------------------------------------------------------------------------
 
     def sums(self) -> None:
         """Judge what owners say of their cells: never a wrong "no"."""
-        for node in self._world.hosts:
-            if node.alive:
-                cells = cells_of(node)
-                for gossip in cells.gossip.values():
-                    if cells.leases.owns(gossip.cell, node.now):
-                        self._judge_sum(node, gossip)
+        self._roll.refresh()
+        for row in self._roll.rows:
+            leases = row.cells.leases
+            for cell in leases.ownerships:
+                if leases.owns(cell, row.node.now) and cell in row.cells.gossip:
+                    self._judge_sum(row.node, row.cells.gossip[cell])
 
     def _judge_sum(self, node: Node, gossip: CellGossip) -> None:
         said = cells_of(node).duties.cell_summary(gossip)
