@@ -46,9 +46,14 @@ CORE: Final = (
     "agent/books.py",
     "agent/lifecycle.py",
     "agent/records.py",
+    "sim/checkers.py",
+    "sim/checks/*.py",
+    "sim/convergence.py",
     "sim/disk.py",
     "sim/engine.py",
+    "sim/inspect.py",
     "sim/network.py",
+    "sim/roll.py",
     "sim/streams.py",
 )
 
