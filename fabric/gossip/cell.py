@@ -41,7 +41,7 @@ from fabric.machine import NEVER, Contact, Sink
 from fabric.settings import Settings
 from fabric.stream import Stream
 from fabric.tree.summary import Summary
-from fabric.units import MS
+from fabric.units import MS, SECOND
 from fabric.wire.gossip import (
     ALIVE,
     DEAD,
@@ -68,6 +68,10 @@ SEQ_LIMIT = 1 << 60
 INDIRECT_PROBES = 3
 #: Lifeguard's ceiling: a peer that fails that often itself gives others so much more time.
 MAX_HEALTH = 6
+#: So long without running is a sleep, in which others may have held us for dead and removed us.
+SLEEP_US = 2 * SECOND
+#: Time to be let in again after that, before we trust in what we see.
+AWAKE_US = 3 * SECOND
 #: Rounds without any answer in a cell of several, after which we ask where we belong; so often
 #: we ask as well while most of the cell is silent: those who still answer may have been removed
 #: together with us, and then nobody else talks to us.
@@ -89,6 +93,12 @@ class Hooks(Protocol):
     def isolated(self, cell: CellGossip, now: int, out: Sink) -> None:
         """Nobody answers us."""
 
+    def awoke(self, cell: CellGossip, now: int, out: Sink) -> None:
+        """We did not run for so long that much may have happened, also to us."""
+
+    def stranger(self, cell: CellGossip, contact: Contact, now: int, out: Sink) -> None:
+        """One who was a member, and does not know that it is none any more, pinged us."""
+
     def in_touch(self, cell: CellGossip, suspect: Member, now: int, out: Sink) -> bool:
         """Whether somebody beyond the cell (other than ``suspect``) answers us; ask again."""
 
@@ -99,7 +109,7 @@ class CellGossip(Table):
     __slots__ = (
         "court", "due", "health", "hooks", "next_round", "next_sync", "number", "path",
         "probe_deadline", "probe_key", "probe_number", "probe_relayed", "quiet_rounds", "relays",
-        "round", "settings", "stream",
+        "round", "settings", "stream", "sure_from",
     )  # fmt: skip
 
     def __init__(
@@ -124,6 +134,7 @@ class CellGossip(Table):
         self.number = 0
         self.health = 0
         self.quiet_rounds = 0
+        self.sure_from = 0  # until then we accuse nobody and hold nobody for dead
         self.probe_number = 0  # 0: none under way
         self.probe_key = 0
         self.probe_deadline = NEVER
@@ -185,6 +196,9 @@ class CellGossip(Table):
             self.merge(sender, msg.news, now, out)
         member = self.members.get(msg.key)
         if member is None:
+            former = self.former.get(sender)
+            if former is not None:
+                self.hooks.stranger(self, former, now, out)
             return
         news = member.news
         if news.contact.node_id != sender or msg.number == 0:
@@ -368,7 +382,7 @@ class CellGossip(Table):
     def tick(self, now: int, out: Sink) -> None:
         """Do what is due at ``now``; :attr:`due` says when to come again."""
         if now - self.due > self.settings.ack_timeout_us:
-            self._stalled(now)
+            self._stalled(now, out)
         if now >= self.probe_deadline:
             self._probe_late(now, out)
         if now >= self.court.due:
@@ -377,10 +391,17 @@ class CellGossip(Table):
             self._round(now, out)
         self._reckon()
 
-    def _stalled(self, now: int) -> None:
-        """We were not running (paused, overloaded): what is unanswered proves nothing."""
+    def _stalled(self, now: int, out: Sink) -> None:
+        """We were not running (paused, overloaded): what is unanswered proves nothing.
+
+        After a long sleep nothing does for a while: we may be no member any more, so that nobody
+        answers us but those who slept as well.
+        """
         self._probe_over()
         self.court.postpone(now - self.due)
+        if now - self.due >= SLEEP_US and self.order:
+            self.sure_from = now + AWAKE_US
+            self.hooks.awoke(self, now, out)
 
     def _round(self, now: int, out: Sink) -> None:
         self.next_round = now + self.settings.probe_us

@@ -71,6 +71,8 @@ class Court:
         news = member.news
         if news.state >= DEAD or incarnation < news.incarnation:
             return
+        if witness == self.cell.key and now < self.cell.sure_from:
+            return
         if member.sworn and newer_life(incarnation, news.incarnation):
             self.cell.verify(member, out)
             return
@@ -178,7 +180,7 @@ class Court:
         if len(case.witnesses) < needed:
             return NEVER
         wait = self.cell.settings.suspicion_us
-        return case.since + (wait if needed > 1 else 3 * wait)
+        return max(case.since + (wait if needed > 1 else 3 * wait), self.cell.sure_from)
 
     def _needed(self, case: Suspicion) -> int:
         """How many witnesses a removal needs: those who testified are among the living others."""

@@ -7,7 +7,8 @@ the rows that changed, since every peer needs it all the time and rows change se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from fabric.gossip.members import Member, lives, relocated, same_status, unheard
 from fabric.limits import MAX_NEWS
@@ -15,12 +16,15 @@ from fabric.machine import Contact
 from fabric.stream import mix
 from fabric.wire.gossip import ALIVE, News
 
+#: Former members that are remembered: more are not removed from one cell in a short time.
+MAX_FORMER: Final = 32
+
 
 class Table:
     """Rows of the other members, and our own. The base of ``CellGossip``, its only writer."""
 
     __slots__ = (
-        "_digested", "_ranking", "_undigested", "budget", "cell", "fresh", "key", "level",
+        "_digested", "_ranking", "_undigested", "budget", "cell", "former", "fresh", "key", "level",
         "listed", "living", "me", "members", "myself", "news", "order", "position", "statuses",
         "version",
     )  # fmt: skip
@@ -33,6 +37,7 @@ class Table:
         self.key = key
         self.me = me
         self.members: dict[int, Member] = {}  # the others, in key order; not ourselves
+        self.former: dict[int, Contact] = {}  # hosts that were members
         self.listed: tuple[Sequence[Contact], Sequence[Contact]] = ((), ())  # by the record
         self.order: list[Member] = []  # the same, by number
         self.position = 0  # where our key would stand in ``order``
@@ -66,6 +71,8 @@ class Table:
                 elif self.level == 0 and contact not in (listed.get(key), row.news.contact):
                     row.news = relocated(row.news, contact)  # the record says that it moved
                 rows[key] = row
+        if self.level == 0:
+            self._remember(rows)
         self.members = {key: rows[key] for key in sorted(rows)}
         self.order = list(self.members.values())
         self.living = sum([lives(row.news) for row in rows.values()])
@@ -80,6 +87,16 @@ class Table:
             row.mark, row.marked = 0, False
         self.version += 1
         self.statuses += 1
+
+    def _remember(self, rows: Mapping[int, Member]) -> None:
+        """Note who is a member no more: it may not know yet, and ping us."""
+        for key in rows:
+            self.former.pop(key, None)
+        for key, row in self.members.items():
+            if key not in rows:
+                self.former[key] = row.contact
+        while len(self.former) > MAX_FORMER:
+            del self.former[next(iter(self.former))]
 
     def renew(self, member: Member, news: News) -> None:
         """Put ``news`` into a row, and pass them on."""

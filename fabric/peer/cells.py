@@ -33,6 +33,7 @@ from fabric.wire.gossip import DEAD, News
 from fabric.wire.tree import (
     NO_ORDER,
     CellRecord,
+    NotMember,
     Owner,
     Path,
     PathStamps,
@@ -239,6 +240,12 @@ class Cells:
             for contact in record.members:
                 if contact.node_id != self.me.node_id:
                     out.send(contact, Path(self.paths.topo, (record,), ()))
+
+    def awoke(self, cell: CellGossip, now: int, out: Sink) -> None:
+        self.joiner.doubt(now, out)
+
+    def stranger(self, cell: CellGossip, contact: Contact, now: int, out: Sink) -> None:
+        out.send(contact, NotMember(cell.cell))
 
     def in_touch(self, cell: CellGossip, suspect: Member, now: int, out: Sink) -> bool:
         """Ask those above the cell for a sign of life; tell whether there was one just now."""

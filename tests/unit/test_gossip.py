@@ -169,3 +169,17 @@ def test_one_who_forgot_how_far_it_had_counted_goes_on_from_what_others_remember
     town.run(25 * SECOND)  # anti-entropy tells it
     told = [c.members[2].news.summary for k, c in town.cells.items() if k != 2]
     assert all(s is not None and s.cpu_free == 3 for s in told)
+
+
+def test_who_slept_accuses_nobody_and_asks_whether_it_still_is_a_member() -> None:
+    town = Town(5)
+    town.run(3 * SECOND)
+    town.down.add(1)
+    town.run(30 * SECOND)
+    for key in (2, 3, 4, 5):  # it is removed meanwhile, and nobody answers it any more
+        town.cells[key].set_members([contact(k) for k in (2, 3, 4, 5)], (), town.now, town.out)
+    town.down.remove(1)
+    town.run(2500 * MS)
+    assert town.watchers[1].awakenings == 1
+    assert all(m.state == ALIVE for m in town.cells[1].members.values())
+    assert any(town.watchers[key].strangers == [contact(1)] for key in (2, 3, 4, 5))

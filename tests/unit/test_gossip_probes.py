@@ -21,6 +21,10 @@ class NoHooks:
 
     def isolated(self, cell: CellGossip, now: int, out: Sink) -> None: ...
 
+    def awoke(self, cell: CellGossip, now: int, out: Sink) -> None: ...
+
+    def stranger(self, cell: CellGossip, contact: Contact, now: int, out: Sink) -> None: ...
+
     def in_touch(self, cell: CellGossip, suspect: Member, now: int, out: Sink) -> bool:
         return True
 

@@ -54,6 +54,8 @@ class Watcher:
         self.differing = 0
         self.alone = 0
         self.outlived = 0
+        self.awakenings = 0
+        self.strangers: list[Contact] = []
         self.outside = True
 
     def member_changed(self, cell: Any, member: Member, now: int, out: Any) -> None:
@@ -67,6 +69,12 @@ class Watcher:
 
     def isolated(self, cell: Any, now: int, out: Any) -> None:
         self.alone += 1
+
+    def awoke(self, cell: Any, now: int, out: Any) -> None:
+        self.awakenings += 1
+
+    def stranger(self, cell: Any, contact: Contact, now: int, out: Any) -> None:
+        self.strangers.append(contact)
 
     def in_touch(self, cell: Any, suspect: Member, now: int, out: Any) -> bool:
         return self.outside
