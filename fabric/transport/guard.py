@@ -9,6 +9,8 @@
 * *Revoked*: a newer list, from the key directory or from any peer, takes effect at once: frames are
   dropped, inbound TCP connections shut, links closed.  It is passed on along all links, and peers
   that meet compare versions.
+* *Rotated*: new keys in the key directory are taken over while the peer runs
+  (:mod:`fabric.transport.rotation`).
 """
 
 from __future__ import annotations
@@ -16,10 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -34,20 +34,23 @@ from fabric.errors import (
     Untrusted,
     error_from_code,
 )
-from fabric.ids import format_id
-from fabric.limits import MAX_IDENTITIES, MAX_INT, SEND_QUEUE
+from fabric.limits import MAX_IDENTITIES
 from fabric.machine import Message
 from fabric.transport.address import TcpAddress
 from fabric.transport.cards import CardDesk
 from fabric.transport.interface import OnTrouble
-from fabric.transport.keys import NODE_FILE, REVOKED_FILE, NodeKeys
-from fabric.transport.link import Curve, Link
-from fabric.transport.trust import Trust
+from fabric.transport.keys import NODE_FILE, REVOKED_FILE, NodeKeys, load_node
+from fabric.transport.knocking import Knocker
+from fabric.transport.link import Link
+from fabric.transport.rotation import Rotation, check_successor
+from fabric.transport.trust import Trust, user_id
 from fabric.transport.zap import DOMAIN, Zap
 from fabric.wire.codec import WIRE_VERSION
 from fabric.wire.trust import (
+    ARRIVED,
     CARD,
     HELLO,
+    MOVED,
     REFUSAL,
     Card,
     Certificate,
@@ -58,17 +61,6 @@ from fabric.wire.trust import (
 
 _LOG = logging.getLogger("fabric.transport")
 
-#: Unanswered knocks: the first pause, doubled up to the second.
-_KNOCK_S: Final = 0.1
-_KNOCK_MAX_S: Final = 2.0
-#: A link that was connected mends itself in less, or not at all.
-_PATIENCE_S: Final = 0.3
-#: One whose pipe may just be full is left alone until heartbeats would have ended it.
-_FULL_S: Final = 6.0
-#: A handshake takes milliseconds, on a busy machine a second; doubled each time.
-_HANDSHAKE_S: Final = 1.0
-_HANDSHAKE_MAX_S: Final = 8.0
-_TICK_S: Final = 0.05
 #: Files are looked at, and what has expired is dropped, so often.
 _SWEEP_S: Final = 1.0
 #: Versions of the revocation list are compared with one neighbour each so many sweeps.
@@ -85,17 +77,6 @@ class Carrier(Protocol):
     def send_on(self, link: Link, message: Message) -> bool: ...
 
 
-@dataclass(slots=True, eq=False)
-class _Knock:
-    """A link that is not connected as it should be."""
-
-    node_id: int
-    next_s: float
-    pause_s: float = _KNOCK_S
-    handshake_s: float = _HANDSHAKE_S
-    nonce: int = field(default_factory=lambda: secrets.randbelow(MAX_INT))
-
-
 class Guard:
     """One per transport with keys."""
 
@@ -104,16 +85,16 @@ class Guard:
         self.keys = keys
         self.trust = Trust(keys)
         self.port = 0  # the TCP port that goes with our key
+        self.ports: set[int] = set()  # those bound; two while keys rotate
         self.on_trouble: OnTrouble = _ignore
-        self._counters = counters
-        self._knocks: dict[Link, _Knock] = {}
-        self._nonces: dict[int, Link] = {}
-        self._reached: dict[Link, Certificate] = {}
+        self.counters = counters
         self._inbound: dict[bytes, tuple[str, int]] = {}  # routing id -> User-Id, descriptor
-        self._timer: asyncio.TimerHandle | None = None
+        self._callers: dict[TcpAddress, Certificate] = {}  # whom we showed our card
         self._sweeps = 0
         self._files = _file_times(keys.directory)
         self._desk: CardDesk | None = None
+        self._rotation: Rotation | None = None
+        self._rotating: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -121,7 +102,9 @@ class Guard:
         self, context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes]
     ) -> None:
         """Bind the ZAP handler and make ``router`` a CURVE server: before it is bound."""
-        self._zap = Zap(context, self.trust.user_of, self._counters)
+        self.router = router
+        self.links = Knocker(self, context)
+        self._zap = Zap(context, self.trust.user_of, self.counters)
         router.setsockopt(zmq.CURVE_SERVER, 1)
         router.setsockopt(zmq.CURVE_SECRETKEY, self.keys.transport_secret)
         router.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
@@ -130,8 +113,10 @@ class Guard:
         """Answer cards at ``address``. Raises :class:`OSError` if its UDP port is taken."""
         self._loop = asyncio.get_running_loop()
         self._carrier = carrier
-        self._desk = await CardDesk.open(address, self._receive, self._counters)
+        self._desk = await CardDesk.open(address, self._receive, self.counters)
+        self._home = address
         self.port = address.port
+        self.ports = {address.port}
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def close(self) -> None:
@@ -139,9 +124,9 @@ class Guard:
         if self._desk is not None:
             self._desk.close()
             self._sweeper.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._knocks.clear()
+        if self._rotating is not None:
+            self._rotating.cancel()
+        self.links.close()
 
     # --- in ---------------------------------------------------------------------------------------
 
@@ -153,7 +138,7 @@ class Guard:
             user = ""
         node_id = self.trust.nodes.get(user, 0)  # type: ignore[arg-type]
         if node_id == 0:
-            self._counters.count("unauthenticated_frames")
+            self.counters.count("unauthenticated_frames")
             self._cut(int(frame.get(zmq.SRCFD)))
         elif routing_id not in self._inbound:
             if len(self._inbound) >= MAX_IDENTITIES:
@@ -169,9 +154,9 @@ class Guard:
             return  # closed already
         with connection:
             try:
-                if connection.getsockname()[1] == self.port:  # else the number was used again
+                if connection.getsockname()[1] in self.ports:  # else the number was used again
                     connection.shutdown(socket.SHUT_RDWR)
-                    self._counters.count("cut_connections")
+                    self.counters.count("cut_connections")
             except OSError:
                 return  # the other side was faster
 
@@ -188,10 +173,14 @@ class Guard:
         return True
 
     def _send_to_node(self, node_id: int, message: Message) -> None:
-        for link, certificate in self._reached.items():
+        for link, certificate in self.links.reached.items():
             if certificate.node_id == node_id:
                 self._carrier.send_on(link, message)
                 return
+
+    def meet(self, version: int, link: Link) -> None:
+        """A peer that holds this version of the revocation list is at the end of ``link``."""
+        self._compare(version, lambda message: self._carrier.send_on(link, message))
 
     def _compare(self, version: int, answer: Callable[[Message], object]) -> None:
         held = self.trust.revocations
@@ -200,77 +189,9 @@ class Guard:
         elif version > self.trust.version:
             answer(RevocationsHeld(self.trust.version))
 
-    # --- out --------------------------------------------------------------------------------------
-
-    def introduce(self, link: Link, node_id: int) -> None:
-        """Open ``link`` once the node at its address (``node_id``, 0: any) has shown its card."""
-        link.on_stuck = lambda stuck: self._stuck(stuck, node_id)
-        self._begin(link, _Knock(node_id, self._loop.time()))
-
-    def forget(self, link: Link) -> None:
-        """The link is closed."""
-        self._reached.pop(link, None)
-        self._end(link)
-
-    def _stuck(self, link: Link, node_id: int) -> None:
-        if link in self._knocks:
-            return
-        if link not in self._reached:
-            pause_s = 0.0
-        else:
-            pause_s = _FULL_S if link.sent >= SEND_QUEUE else _PATIENCE_S
-        self._begin(link, _Knock(node_id, self._loop.time() + pause_s))
-
-    def _begin(self, link: Link, knock: _Knock) -> None:
-        self._knocks[link] = knock
-        self._nonces[knock.nonce] = link
-        if knock.next_s <= self._loop.time():
-            self._knock(link, knock)
-        if self._timer is None:
-            self._timer = self._loop.call_later(_TICK_S, self._tick)
-
-    def _end(self, link: Link) -> None:
-        knock = self._knocks.pop(link, None)
-        if knock is not None:
-            del self._nonces[knock.nonce]
-
-    def _tick(self) -> None:
-        self._timer = None
-        now = self._loop.time()
-        for link, knock in list(self._knocks.items()):
-            if not link.stuck:
-                self._end(link)  # it flows, or nothing is wanted any more
-            elif knock.next_s <= now:
-                self._knock(link, knock)
-        if self._knocks:
-            self._timer = self._loop.call_later(_TICK_S, self._tick)
-
-    def _knock(self, link: Link, knock: _Knock) -> None:
-        knock.next_s = self._loop.time() + knock.pause_s
-        knock.pause_s = min(knock.pause_s * 2, _KNOCK_MAX_S)
-        self._show(link.address, HELLO, knock.nonce)
-
-    def _connect(self, link: Link, knock: _Knock, card: Card, certificate: Certificate) -> None:
-        endpoint = str(TcpAddress(link.address.host, card.port))
-        try:
-            link.open(endpoint, self._curve(certificate))
-        except zmq.ZMQError:
-            self._counters.count("connect_failed")
-            return
-        self._reached[link] = certificate
-        knock.next_s = self._loop.time() + knock.handshake_s
-        knock.handshake_s = min(knock.handshake_s * 2, _HANDSHAKE_MAX_S)
-        self._compare(card.revocations, lambda m: self._carrier.send_on(link, m))
-
-    def _curve(self, certificate: Certificate) -> Curve:
-        mine = self.keys
-        return Curve(
-            certificate.transport_key, mine.certificate.transport_key, mine.transport_secret
-        )
-
     # --- cards ------------------------------------------------------------------------------------
 
-    def _show(self, to: TcpAddress, kind: int, nonce: int, code: str = "") -> None:
+    def show(self, to: TcpAddress, kind: int, nonce: int, code: str = "") -> None:
         assert self._desk is not None
         shown = None if kind == REFUSAL else self.keys.signed
         self._desk.send(
@@ -281,46 +202,30 @@ class Guard:
         if card.kind == HELLO:
             self._on_hello(card, at)
         elif card.kind == CARD:
-            self._on_card(card, at)
-        elif card.kind == REFUSAL:
-            link = self._nonces.get(card.nonce)
-            if link is not None and link.address == at:
-                self._knocks[link].pause_s = _KNOCK_MAX_S
-                self._trouble(
-                    error_from_code(card.code, f"the peer at {at} does not accept our certificate")
-                )
+            self.links.on_card(card, at)
+        elif card.kind == MOVED:
+            self.links.on_moved(card, at)
+        elif card.kind == ARRIVED:
+            if self._rotation is not None:
+                self._rotation.arrived(card.nonce)
+        elif card.kind == REFUSAL and self.links.refused(card.nonce, at):
+            self.trouble(
+                error_from_code(card.code, f"the peer at {at} does not accept our certificate")
+            )
 
     def _on_hello(self, card: Card, at: TcpAddress) -> None:
         try:
-            self._admit(card)
+            self._note_caller(at, self.admit(card))
         except Untrusted as error:
-            self._counters.count("refused_cards")
-            self._show(at, REFUSAL, card.nonce, error.code)
+            self.counters.count("refused_cards")
+            self.show(at, REFUSAL, card.nonce, error.code)
         except Overloaded:
-            self._counters.count("dropped_cards")
+            self.counters.count("dropped_cards")
         else:
-            self._show(at, CARD, card.nonce)
+            self.show(at, CARD, card.nonce)
             self._compare(card.revocations, lambda m: self._carrier.send(str(at), m))
 
-    def _on_card(self, card: Card, at: TcpAddress) -> None:
-        link = self._nonces.get(card.nonce)
-        if link is None or link.address != at:
-            return
-        knock = self._knocks[link]
-        try:
-            certificate = self._admit(card)
-            if knock.node_id not in (0, certificate.node_id):
-                raise Untrusted(
-                    f"node {format_id(certificate.node_id)} is at {at}, where "
-                    f"{format_id(knock.node_id)} was"
-                )
-        except FabricError as error:
-            self._counters.count("refused_cards")
-            self._trouble(error)
-        else:
-            self._connect(link, knock, card, certificate)
-
-    def _admit(self, card: Card) -> Certificate:
+    def admit(self, card: Card) -> Certificate:
         if not WIRE_VERSION - 1 <= card.wire_version <= WIRE_VERSION + 1:
             raise IncompatibleVersion(
                 f"the other peer speaks version {card.wire_version} of the wire, we speak "
@@ -330,9 +235,29 @@ class Guard:
             raise Untrusted("a card without certificate")
         return self.trust.admit(card.shown)
 
-    def _trouble(self, error: FabricError, fatal: bool = False) -> None:
-        self._counters.count(f"trust.{error.code}")
+    def trouble(self, error: FabricError, fatal: bool = False) -> None:
+        self.counters.count(f"trust.{error.code}")
         self.on_trouble(error, fatal)
+
+    # --- rotation ---------------------------------------------------------------------------------
+
+    def use(self, keys: NodeKeys, port: int) -> None:
+        """From now on show the certificate of ``keys``, and ``port`` as that of its key."""
+        self.keys = keys
+        self.port = port
+
+    def callers(self) -> list[TcpAddress]:
+        """Return where those may be found that have connections to us."""
+        return list(self._callers)
+
+    def tell_moved(self, to: TcpAddress, nonce: int) -> None:
+        self.show(to, MOVED, nonce)
+
+    def _note_caller(self, at: TcpAddress, certificate: Certificate) -> None:
+        self._callers.pop(at, None)
+        self._callers[at] = certificate
+        if len(self._callers) > MAX_IDENTITIES:
+            del self._callers[next(iter(self._callers))]
 
     # --- revocations, files, expiry ---------------------------------------------------------------
 
@@ -342,9 +267,8 @@ class Guard:
                 return
             if not from_file:
                 self.keys.keep_revocations(signed)
-                self._files = _file_times(self.keys.directory)
         except Untrusted:
-            self._counters.count("forged_revocations")
+            self.counters.count("forged_revocations")
             return
         except KeyFileError as error:
             _LOG.warning("the revocation list is in force, but not on file: %s", error.message)
@@ -360,16 +284,11 @@ class Guard:
             if user not in nodes:
                 del self._inbound[routing_id]
                 self._cut(descriptor)
-        for link, certificate in list(self._reached.items()):
-            try:
-                self.trust.refuse_void(certificate)
-            except Untrusted:
-                link.shut()
-                del self._reached[link]
+        self.links.drop_void()
         try:
             self.trust.refuse_void(self.keys.certificate)
         except Untrusted as error:
-            self._trouble(error, fatal=True)
+            self.trouble(error, fatal=True)
 
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -377,21 +296,50 @@ class Guard:
         try:
             self._read_files()
         except KeyFileError as error:
-            self._trouble(error)
+            self.trouble(error)
         self._drop_void()
-        links = list(self._reached)
+        links = list(self.links.reached)
         if links and self._sweeps % _COMPARE_SWEEPS == 0:
             link = links[self._sweeps // _COMPARE_SWEEPS % len(links)]
             self._carrier.send_on(link, RevocationsHeld(self.trust.version))
 
     def _read_files(self) -> None:
         seen = _file_times(self.keys.directory)
-        if seen == self._files:
+        if seen == self._files or (self._rotating is not None and not self._rotating.done()):
             return
         self._files = seen
+        self._read_keys()
         found = self.keys.revocations()
         if found is not None:
             self._take_revocations(found[1], from_file=True)
+
+
+    def _read_keys(self) -> None:
+        """Take over newer keys, if that is what has changed."""
+        if self.keys.directory is None:
+            return
+        keys = load_node(self.keys.directory)
+        if keys.certificate == self.keys.certificate:
+            return
+        try:
+            check_successor(self.keys, keys)
+            self.trust.refuse_void(keys.certificate)
+        except FabricError as error:
+            self.trouble(error)
+            return
+        self._rotation = Rotation(self, keys, self._home)
+        self._rotating = self._loop.create_task(self._rotate(self._rotation))
+
+    async def _rotate(self, rotation: Rotation) -> None:
+        try:
+            await rotation.run()
+        except FabricError as error:
+            self.trouble(error)
+        else:
+            self.counters.count("rotations")
+            _LOG.info("new keys are in use, serial %s", user_id(self.keys.certificate))
+        finally:
+            self._rotation = None
 
 
 def _file_times(directory: Path | None) -> tuple[int, ...]:

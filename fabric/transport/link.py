@@ -59,6 +59,7 @@ class Link:
         self.used = loop.time()
         self.sent = 0  # frames that this socket took
         self.on_stuck = on_stuck
+        self.closed = False
         self._context = context
         self._loop = loop
         self._counters = counters
@@ -122,6 +123,7 @@ class Link:
 
     def close(self) -> None:
         """End the connection and drop what waits."""
+        self.closed = True
         self.shut()
         self.on_stuck = None
         if self._waiting:

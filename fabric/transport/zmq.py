@@ -173,13 +173,13 @@ class ZmqTransport:
             return None
         self._links[key] = link
         if self._guard is not None:
-            self._guard.introduce(link, node_id)
+            self._guard.links.introduce(link, node_id)
         return link
 
     def _close_link(self, key: tuple[str, int]) -> None:
         link = self._links.pop(key)
         if self._guard is not None:
-            self._guard.forget(link)
+            self._guard.links.forget(link)
         link.close()
 
     def _close_idle(self) -> None:

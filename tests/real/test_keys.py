@@ -169,13 +169,13 @@ async def test_an_incompatible_version_is_told_so(
 ) -> None:
     async with KeyedPeer(issue(keys, "a")) as a, KeyedPeer(issue(keys, "b")) as b:
         monkeypatch.setattr("fabric.transport.guard.WIRE_VERSION", codec.WIRE_VERSION + 2)
-        show = b.transport._guard._show  # type: ignore[union-attr]
+        show = b.transport._guard.show  # type: ignore[union-attr]
 
         def show_newer(*words: object) -> None:
             show(*words)  # type: ignore[arg-type]
             monkeypatch.undo()
 
-        monkeypatch.setattr(b.transport._guard, "_show", show_newer)
+        monkeypatch.setattr(b.transport._guard, "show", show_newer)
         b.send(a, Done())
         await until(lambda: "IncompatibleVersion" in b.codes())
         assert a.got.empty() or a.counters["refused_cards"] == 1
@@ -305,5 +305,5 @@ async def test_the_loop_is_free_while_nobody_answers(keys: ClusterKeys) -> None:
         await asyncio.sleep(0)
         guard = a.transport._guard
         assert guard is not None
-        await until(lambda: not guard._knocks)  # the frame went stale: nothing is wanted any more
+        await until(lambda: not guard.links._knocks)  # the frame went stale: nothing is wanted
         assert a.counters["dropped_stale"] == 1
