@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint lock clean compiled mutants campaign-determinism fidelity
+.PHONY: install demo demo-zookeeper test lint lock clean compiled mutants campaign-determinism fidelity
 
 install: $(VENV)/.installed
 
@@ -18,6 +18,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml .ci/make_venv.sh
 
 demo: install
 	$(BIN)/fabric demo
+
+# The same, with the topology on three ZooKeeper servers that it starts and ends.
+demo-zookeeper: install
+	sh .ci/zookeeper.sh
+	$(BIN)/fabric demo --zookeeper
 
 lint: install
 	$(BIN)/ruff check .

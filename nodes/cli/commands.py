@@ -104,6 +104,8 @@ COMMANDS: Final = (
             Setting("sim_hosts", Kind.INT, "hosts of the simulation at the end", 10_000, low=10,
                     high=100_000, metavar="N"),
             Setting("plain", Kind.FLAG, "plain lines, even on a terminal", False),
+            Setting("zookeeper", Kind.FLAG, "keep the topology in a ZooKeeper of three servers, "
+                    "started and ended with the demo", False),
         ),
         description="Start real peers as processes over ZeroMQ, place VMs, kill owners and the "
         "chairman,\nwatch the tree repair itself, audit the books, then simulate 10,000 hosts. "

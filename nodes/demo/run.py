@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import signal
 import sys
@@ -23,6 +24,7 @@ from nodes.config import Config
 from nodes.demo.fleet import Fleet
 from nodes.demo.scene import Scene, StageState
 from nodes.demo.story import STAGES, Story
+from nodes.demo.zookeepers import Ensemble
 
 #: After each act of the live view: the acts themselves are over in a blink.
 _PAUSE_S: Final = 1.5
@@ -41,19 +43,38 @@ def run(config: Config, out: Output) -> int:
     directory = Path(tempfile.mkdtemp(prefix="fabric-demo-"))
     fleet = Fleet(directory)
     scene = Scene(STAGES)
-    story = Story(scene, fleet, directory, config.number("peers"), config.number("sim_hosts"))
+    servers: Ensemble | None = None
     try:
-        with _ended_by_signals(), _view(scene, config, out):
-            asyncio.run(_tell(story))
+        with _ended_by_signals():
+            if config.flag("zookeeper"):
+                servers = Ensemble(directory)
+                servers.start()
+                out.line(f"three ZooKeeper servers are up: {servers.address()}")
+            story = Story(
+                scene, fleet, directory, config.number("peers"), config.number("sim_hosts"),
+                coordinator="" if servers is None else _address(servers, directory),
+            )
+            with _view(scene, config, out):
+                asyncio.run(_tell(story))
     finally:
         # Whatever happened, and even if Ctrl-C is pressed again meanwhile.
         with _signals_ignored():
             fleet.kill_all()
+            if servers is not None:
+                servers.kill()
             shutil.rmtree(directory, ignore_errors=True)
         _summarize(scene, out)
     out.line(_NEXT)
     out.object(story.figures)
     return Exit.OK
+
+
+def _address(servers: Ensemble, directory: Path) -> str:
+    """Return the ensemble's address, with credentials made for this run alone."""
+    secret = directory / "zookeeper.auth"
+    secret.touch(mode=0o600)
+    secret.write_text(f"demo:{secrets.token_hex(16)}\n")
+    return servers.address("/fabric", auth_file=secret)
 
 
 async def _tell(story: Story) -> None:

@@ -70,14 +70,18 @@ class Story:
 
     def __init__(
         self, scene: Scene, fleet: Fleet, directory: Path, peers: int, sim_hosts: int,
-        *, keys: bool = True,
+        *, coordinator: str = "", keys: bool = True,
     ) -> None:
-        """``keys``: false leaves them out, to measure what they cost."""
+        """``coordinator`` is an address of ZooKeeper (by default a directory beside the peers').
+
+        ``keys``: false leaves them out, to measure what they cost.
+        """
         self.scene = scene
         self.fleet = fleet
         self.directory = directory
         self.peers = peers
         self.sim_hosts = sim_hosts
+        self.coordinator = coordinator or str(directory / "coordinator")
         self.keys: ClusterKeys | None = None
         if keys:
             self.keys = ClusterKeys.create(directory / "keys", "demo")
@@ -128,7 +132,7 @@ class Story:
         words = ["peer", "--host", "sim", "--data-dir", str(self.directory / name),
                  *CELL_BOUNDS, *CAPACITY, *join, "--json"]
         if number <= CANDIDATES:
-            words += ["--candidate", "--coordinator", str(self.directory / "coordinator")]
+            words += ["--candidate", "--coordinator", self.coordinator]
         return await self._introduce(name, words)
 
     async def _introduce(self, name: str, words: list[str] | None) -> Contact:
