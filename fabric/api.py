@@ -41,6 +41,7 @@ from fabric.transport.interface import Transport
 from fabric.transport.keys import NodeKeys, opened
 from fabric.transport.zmq import ZmqTransport
 from fabric.wire.peer import LeaveAsk, Status
+from fabric.wire.seeing import EventRow
 from fabric.wire.trust import CANDIDATE
 
 #: How long leaving may take before the peer goes without goodbye.
@@ -254,8 +255,21 @@ class Fabric(Calls):
     async def _ask_peer(self, body: Message, timeout_s: float) -> Message:
         return await self._running().call(body, timeout_s)
 
-    async def events(self) -> AsyncIterator[Any]:
-        """Yield what happens from now on (see ``fabric.peer.notices``) until the peer stops.
+    async def events(self, after: int | None = None) -> AsyncIterator[EventRow]:
+        """Yield what happens at this peer, in words, until it stops (``fabric events``).
+
+        From now on, or from after event number ``after``.
+        """
+        runtime = self._running()
+        try:
+            async for row in super().events(after):
+                yield row
+        except FabricError:
+            if runtime.running:
+                raise
+
+    async def notices(self) -> AsyncIterator[Any]:
+        """Yield the machine's notices from now on (``fabric.peer.notices``) until the peer stops.
 
         A reader that falls far behind misses the newest (counted as ``dropped_notices``).
         """

@@ -17,6 +17,7 @@ from fabric.machine import Contact, Message
 from fabric.placement.request import Placed, PlacementRequest
 from fabric.survey import PLACE_WITHIN_S, READ_WITHIN_S, TreeCell
 from fabric.wire.peer import MemberRow, Status
+from fabric.wire.seeing import EventRow
 
 T = TypeVar("T")
 
@@ -82,9 +83,9 @@ class BlockingFabric:
     def call(self, to: Contact, body: Message, timeout_s: float = READ_WITHIN_S) -> Message:
         return self._wait(self._fabric.call(to, body, timeout_s))
 
-    def events(self) -> Iterator[Any]:
-        """Yield what happens from now on, waiting for the next."""
-        events = self._fabric.events()
+    def events(self, after: int | None = None) -> Iterator[EventRow]:
+        """Yield what happens, in words, from now on or after event ``after``, waiting for it."""
+        events = self._fabric.events(after)
         try:
             while True:
                 try:

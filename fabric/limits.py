@@ -59,8 +59,19 @@ ROTATION_GRACE_S: Final = 600
 
 #: Local and remote requests in flight at one peer; beyond that ``Overloaded``.
 MAX_CALLS: Final = 4096
-#: Notices that wait for one slow reader of ``events()``; beyond that the newest is dropped.
+#: Notices that wait for one slow watcher; beyond that the newest is dropped.
 MAX_NOTICES: Final = 1024
+#: Events that a peer remembers: hours of a quiet fabric, a minute of the worst storm, about 1 MB.
+MAX_EVENTS: Final = 4096
+#: Events in one answer, and their bytes: a frame less its header.
+MAX_EVENT_PAGE: Final = 100
+MAX_EVENT_PAGE_BYTES: Final = 60_000
+#: Characters of one event's text; what is longer ends in dots.
+MAX_EVENT_TEXT: Final = 400
+#: Questions about events that wait for the next one; beyond that they are answered at once.
+MAX_EVENT_WAITERS: Final = 64
+#: The longest that such a question waits: shorter than anybody's timeout of idle connections.
+MAX_EVENT_WAIT_MS: Final = 30_000
 
 # --- storage --------------------------------------------------------------------------------------
 

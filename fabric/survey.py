@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -18,11 +19,14 @@ from fabric.placement.explain import refused_error
 from fabric.placement.request import Placed, PlacementRequest
 from fabric.wire.peer import MemberRow, Members, MembersAsk, Status, StatusAsk
 from fabric.wire.placement import ConfirmAsk, PlaceAsk, Refusal, ReleaseAsk
+from fabric.wire.seeing import EventRow, Events, EventsAsk
 from fabric.wire.tree import CellRecord, Owner
 
 #: How long the readers wait by default.
 READ_WITHIN_S: Final = 5.0
 PLACE_WITHIN_S: Final = 10.0
+#: How long one question of a follower waits for the next event.
+_FOLLOW_S: Final = 10.0
 #: A peer answers with a coded error when its deadline passes; that answer needs time to arrive.
 _GRACE_S: Final = 1.0
 #: Cells that are asked at the same time when the whole tree is read.
@@ -80,6 +84,47 @@ class Calls(ABC):
             raise OwnerUnknown("nobody is known to own the root cell right now")
         gate = asyncio.Semaphore(_AT_ONCE)
         return await self._read_cell(root, owner.contact, gate, timeout_s)
+
+    async def history(
+        self, after: int = 0, wait_s: float = 0.0, timeout_s: float = READ_WITHIN_S
+    ) -> Events:
+        """Return what happened at the peer after its event number ``after``, the oldest first.
+
+        With ``wait_s`` the answer waits so long for an event where there is none yet.  At most
+        ``limits.MAX_EVENTS`` are remembered, and ``MAX_EVENT_PAGE`` come in one answer.
+        """
+        ask = EventsAsk(after, round(wait_s * 1000))
+        return _expect(Events, await self._ask_peer(ask, timeout_s + wait_s))
+
+    async def events(self, after: int | None = None) -> AsyncIterator[EventRow]:
+        """Yield what happens at the peer, from now on or from after event number ``after``.
+
+        Ends with the peer, if it runs in this process, else raises ``Unavailable``.
+        """
+        if after is None:
+            after = await self._last_event()
+        boot_id = 0
+        while True:
+            page = await self.history(after, _FOLLOW_S)
+            if boot_id not in (0, page.boot_id):
+                after = 0  # the peer started again, and counts from 1
+            boot_id = page.boot_id
+            if page.missed:
+                first = page.rows[0]
+                text = f"{page.missed} events before this one are forgotten"
+                yield EventRow(first.number - 1, first.at, "missed", 0, 0, text)
+            for row in page.rows:
+                yield row
+                after = row.number
+
+    async def _last_event(self) -> int:
+        after = 0
+        while True:
+            page = await self.history(after)
+            if page.rows:
+                after = page.rows[-1].number
+            if not page.more:
+                return after
 
     async def place(self, request: PlacementRequest, timeout_s: float = PLACE_WITHIN_S) -> Placed:
         """Reserve room for ``request`` on one host, to be confirmed or released before it expires.

@@ -105,7 +105,7 @@ class Worker:
         self._running[plan.node_id] = fab
 
     async def _watch(self, node_id: int, fab: Fabric) -> None:
-        async for notice in fab.events():
+        async for notice in fab.notices():
             if isinstance(notice, PlaceNotice):
                 say(node=node_id, leaf=notice.path[0])
             elif isinstance(notice, OwnerNotice) and notice.owns:

@@ -84,6 +84,12 @@ class Hooks(Protocol):
     def member_changed(self, cell: CellGossip, member: Member, now: int, out: Sink) -> None:
         """The status or speaker of ``member`` changed."""
 
+    def suspected(self, cell: CellGossip, member: Member, witness: int, out: Sink) -> None:
+        """``witness`` is the first to say that ``member`` does not answer."""
+
+    def refuted(self, cell: CellGossip, out: Sink) -> None:
+        """We were suspected, and have said that we live."""
+
     def path_differs(self, cell: CellGossip, contact: Contact, now: int, out: Sink) -> None:
         """``contact`` holds another topology than we do."""
 
@@ -363,6 +369,7 @@ class CellGossip(Table):
             return
         self.speak(News(self.key, news.incarnation + 1, ALIVE, self.me, mine.seq, mine.summary))
         self.health = min(self.health + 1, MAX_HEALTH)
+        self.hooks.refuted(self, out)
         # in person and at once: a suspicion may be short
         refutation = Ping(self.cell, self.key, 0, self.round, self.path, (self.news,))
         for member in self.members.values():

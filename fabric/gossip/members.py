@@ -16,6 +16,7 @@ address for it.  Inner cells have no such rule: there a new speaker is elected b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from fabric.machine import Contact
@@ -36,8 +37,8 @@ class Member:
     """One row: the newest news, when its load was heard (µs), and a suspicion if there is one."""
 
     __slots__ = (
-        "asked", "heard_at", "key", "left", "mark", "marked", "news", "observer", "suspicion",
-        "sworn",
+        "accusers", "asked", "heard_at", "key", "left", "mark", "marked", "news", "observer",
+        "suspicion", "sworn",
     )  # fmt: skip
 
     def __init__(self, key: int, news: News, observer: bool) -> None:
@@ -46,6 +47,7 @@ class Member:
         self.observer = observer
         self.heard_at = 0
         self.suspicion: Suspicion | None = None
+        self.accusers: Sequence[int] = ()  # on whose word it was held for dead
         self.left = 0  # how often the news still go out
         self.mark = 0  # this row's part of the table's digest
         self.marked = False  # whether that is up to date

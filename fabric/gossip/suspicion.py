@@ -86,6 +86,8 @@ class Court:
             self.cell.renew(member, word)
         case = self.open(member, now, out)
         new = case.testify(witness)
+        if new and len(case.witnesses) == 1:
+            self.cell.hooks.suspected(self.cell, member, witness, out)
         if new and witness == self.cell.key:
             statement = Suspect(self.cell.cell, member.key, incarnation, False)
             for other in self.cell.members.values():
@@ -154,6 +156,7 @@ class Court:
                 case.since = now - 2 * cell.settings.suspicion_us  # and look again a while later
                 continue
             del self.cases[key]
+            member.accusers = tuple(case.witnesses)
             member.suspicion = None
             cell.convict(member, now, out)
         self._reckon()

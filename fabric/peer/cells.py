@@ -22,7 +22,15 @@ from fabric.gossip.members import REFUTATION_BITS, Member
 from fabric.machine import NEVER, Contact, Sink
 from fabric.peer.duties import Duties
 from fabric.peer.leases import Leases
-from fabric.peer.notices import ConflictNotice, MemberNotice, OwnerNotice, PlaceNotice
+from fabric.peer.notices import (
+    ConflictNotice,
+    MemberNotice,
+    OwnerNotice,
+    PlaceNotice,
+    RefutedNotice,
+    SuspicionNotice,
+    TakeoverNotice,
+)
 from fabric.settings import Settings
 from fabric.stream import Stream
 from fabric.tree.joining import Joiner
@@ -96,8 +104,11 @@ class Cells:
         else:
             self._refresh_digests()
         for owner in fresh.owners:
+            if owner.contact.node_id == self.me.node_id:
+                continue
+            out.notify(TakeoverNotice(owner))
             ownership = self.leases.ownerships.get(owner.cell)
-            if ownership is not None and owner.contact.node_id != self.me.node_id:
+            if ownership is not None:
                 if ownership.superseded(owner):
                     self.lost(owner.cell, now, out)
                 self._meet_owner(owner, out)
@@ -207,9 +218,23 @@ class Cells:
 
     def member_changed(self, cell: CellGossip, member: Member, now: int, out: Sink) -> None:
         news = member.news
-        out.notify(MemberNotice(cell.cell, member.key, news.state, news.contact))
+        accusers = tuple(member.accusers) if news.state == DEAD else ()
+        out.notify(
+            MemberNotice(
+                cell.cell, member.key, news.state, news.contact, news.incarnation, accusers
+            )
+        )
         if news.state >= DEAD and self.leases.owns(cell.cell, now):
             self.duties.report(cell, now, out)
+
+    def suspected(self, cell: CellGossip, member: Member, witness: int, out: Sink) -> None:
+        news = member.news
+        out.notify(
+            SuspicionNotice(cell.cell, member.key, news.contact, news.incarnation, witness)
+        )
+
+    def refuted(self, cell: CellGossip, out: Sink) -> None:
+        out.notify(RefutedNotice(cell.cell, cell.key, cell.news.incarnation))
 
     def path_differs(self, cell: CellGossip, contact: Contact, now: int, out: Sink) -> None:
         if now - self.compared_at.get(cell.cell, -NEVER) >= COMPARE_US:

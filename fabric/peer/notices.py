@@ -1,20 +1,48 @@
-"""What a peer tells those who watch it (``Fabric.events``, metrics, checkers of the simulator)."""
+"""What a peer tells those who watch it: metrics, the journal of events, the simulator's checkers.
+
+Notices are outputs like all others: plain records, put out where something changes and nowhere
+else, so they cost nothing per message.  What people read is made of them at the edge
+(:mod:`fabric.runtime.journal`).
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from fabric.machine import Contact
-from fabric.wire.tree import Order
+from fabric.wire.tree import Order, Owner
 
 
 class MemberNotice(NamedTuple):
-    """A member of a cell changed: ``state`` as in ``fabric.wire.gossip``."""
+    """A member of a cell changed: ``state`` as in ``fabric.wire.gossip``.
+
+    ``accusers`` are the members on whose word it is held for dead.
+    """
 
     cell: int
     key: int
     state: int
     contact: Contact
+    incarnation: int
+    accusers: tuple[int, ...]
+
+
+class SuspicionNotice(NamedTuple):
+    """``witness`` is the first to say that the member ``key`` does not answer."""
+
+    cell: int
+    key: int
+    contact: Contact
+    incarnation: int
+    witness: int
+
+
+class RefutedNotice(NamedTuple):
+    """This peer was suspected under ``key``, and has said that it lives."""
+
+    cell: int
+    key: int
+    incarnation: int
 
 
 class OwnerNotice(NamedTuple):
@@ -24,6 +52,19 @@ class OwnerNotice(NamedTuple):
     electorate: Order
     term: int
     owns: bool
+
+
+class TakeoverNotice(NamedTuple):
+    """Another peer is known to own a cell of our path from now on."""
+
+    owner: Owner
+
+
+class ChairmanChangedNotice(NamedTuple):
+    """Another peer, or the same under another lease, is known to be chairman from now on."""
+
+    order: Order
+    chairman: Contact
 
 
 class PlaceNotice(NamedTuple):

@@ -52,9 +52,11 @@ from fabric.peer.notices import JoinRefusedNotice
 from fabric.placement.host import HostDriver
 from fabric.runtime.asking import Asker
 from fabric.runtime.clock import Clock
+from fabric.runtime.desk import Desk
+from fabric.runtime.journal import Journal
 from fabric.storage.interface import Storage
 from fabric.transport.interface import Transport
-from fabric.wire.common import Response
+from fabric.wire.common import Request, Response
 
 _LOG = logging.getLogger("fabric.runtime")
 
@@ -101,6 +103,8 @@ class Runtime:
         self.clock = Clock()
         self.failure: FabricError | None = None
         self.watchers: list[Callable[[Any], None]] = []
+        self.journal = Journal(self.clock, counters, storage.boot_id)
+        self.desk = Desk(self.journal, self.send)
         self._coordinator = coordinator
         self._driver = driver
         self._machine: StartingMachine | None = None
@@ -146,6 +150,11 @@ class Runtime:
         if self._driver is not None:
             await self._driver.close()
 
+    @property
+    def running(self) -> bool:
+        """Whether the machine gets events."""
+        return self._machine is not None
+
     async def stopped(self) -> None:
         """Wait until the machine no longer runs; see :attr:`failure` for why."""
         assert self._stopped is not None
@@ -157,6 +166,8 @@ class Runtime:
             self._timer.cancel()
             self._timer = None
         self._asker.close()
+        self.desk.close()
+        self.journal.news().set()
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(self.failure or Unavailable("the peer was closed"))
@@ -170,6 +181,8 @@ class Runtime:
         """Have the machine do ``body`` (a ``LocalCall``) and return its answer, or raise it."""
         if self._machine is None:
             raise self.failure or Unavailable("the peer is not running")
+        if body.__class__ in self.desk.asks:
+            return await self._at_desk(body, timeout_s)
         if len(self._calls) >= MAX_CALLS:
             raise Overloaded(f"{MAX_CALLS} calls are in progress already")
         call_id = self._next_call
@@ -181,11 +194,16 @@ class Runtime:
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
-            raise DeadlineExceeded(
-                f"{type(body).__name__} was not answered within {timeout_s:g} s"
-            ) from None
+            raise _not_answered(body, timeout_s) from None
         finally:
             self._calls.pop(call_id, None)
+
+    async def _at_desk(self, body: Message, timeout_s: float) -> Message:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.desk.answer(body)
+        except TimeoutError:
+            raise _not_answered(body, timeout_s) from None
 
     async def ask(self, to: Contact, body: Message, timeout_s: float) -> Message:
         """Ask another peer and return its answer; raises what a failure says."""
@@ -225,6 +243,9 @@ class Runtime:
         cls = message.__class__
         self.counters.received[cls] += 1
         if cls is Response and self._asker.take(sender, message):
+            return
+        if cls is Request and message.body.__class__ in self.desk.asks:
+            self.desk.serve(sender, message)
             return
         self.handle(Received(sender, message))
 
@@ -295,6 +316,11 @@ class Runtime:
             future.set_result(result)
 
     def notify(self, notice: Any) -> None:
+        try:
+            self.journal.take(notice)
+        except Exception:  # words only: the machine, which is in the middle of something, goes on
+            self.counters.count("journal_errors")
+            _LOG.exception("no words for %s", type(notice).__name__)
         for watcher in self.watchers:
             watcher(notice)
 
@@ -350,3 +376,7 @@ class Runtime:
             _LOG.exception("the hypervisor driver raised")
             code = FabricError.code
         self.handle(Driven(token, result, code))
+
+
+def _not_answered(body: Message, timeout_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"{type(body).__name__} was not answered within {timeout_s:g} s")

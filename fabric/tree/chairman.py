@@ -42,6 +42,7 @@ from fabric.machine import NEVER, Contact, Sink
 from fabric.settings import Settings
 from fabric.tree import telling
 from fabric.tree.chair import ChairLease, ChairmanNotice
+from fabric.tree.chronicle import Chronicle
 from fabric.tree.departures import Departures
 from fabric.tree.inquest import Inquests
 from fabric.tree.planner import Plan
@@ -110,6 +111,8 @@ class Chairman:
         self.inquests = Inquests(me, settings)
         self.readmission = Readmission(me)
         self.touch = Touch()
+        self.chronicle = Chronicle()
+        self.removing: list[int] = []  # taken out by the write that comes next
         self.writing: tuple[list[Cell], list[int], list[int]] | None = None
         self.token = 0
         self.write_token = 0
@@ -236,6 +239,8 @@ class Chairman:
             self.plan.load(records, topo.root, topo.next_cell)
             epoch = Epoch(max(topo.order.generation, epoch.generation), epoch.lease)
         self.topo = topo
+        self.chronicle.begin(self.plan)
+        self.removing = []
         if self.seen < held and self.heard != self.lease.epoch:
             self.heard = self.lease.epoch
             self._ask_witnesses(now, out)
@@ -430,6 +435,7 @@ class Chairman:
         if removed:
             plan.remove(removed)
             self.readmission.note(removed)
+            self.removing += removed
             self.departures.removed(len(removed), now)
         self._take_joins()
         self._fix_seats(now)
@@ -503,7 +509,10 @@ class Chairman:
         for cell_id in deleted:
             path = f"cell/{cell_id}"
             puts.append(Put(path, self.versions.get(path, 0), None))
-        self.writing = (cells, deleted, self.plan.take_moved())
+        moved = self.plan.take_moved()
+        self.chronicle.writing(self.plan, cells, deleted, moved, self.removing, order, now)
+        self.removing = []
+        self.writing = (cells, deleted, moved)
         self.write_token = self.next_token()
         self._paths = [put.path for put in puts]
         out.coordinate(Commit(epoch, tuple(puts)), self.write_token)
@@ -518,6 +527,8 @@ class Chairman:
                 self.versions[path] = version
             else:
                 self.versions.pop(path, None)
+        for deed in self.chronicle.committed():
+            out.notify(deed)
         assert self.topo is not None
         telling.spread(self.plan, self.topo, self.me, cells, moved, out)
         self._come_back(now, out)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast
 
 from fabric.errors import NotBuiltYet
-from fabric.limits import MAX_HOST_CPU, MAX_HOST_MB
+from fabric.limits import MAX_EVENTS, MAX_HOST_CPU, MAX_HOST_MB
 from nodes.cli.output import Output
 from nodes.config import Config
 from nodes.settings import Kind, Setting, Value
@@ -203,6 +203,23 @@ COMMANDS: Final = (
     Command(
         "tree", "the whole tree of cells with owners and capacity", "nodes.cli.ask:tree",
         settings=_ASK, examples=(("fabric tree --data-dir p1", "asks the peer recorded in p1"),),
+    ),
+    Command(
+        "events", "what happened at a peer: deaths, takeovers, splits, alarms...",
+        "nodes.cli.events:run", settings=_ASK,
+        arguments=(
+            Setting("last", Kind.INT, "how many of the past at the most", 50, low=1,
+                    high=MAX_EVENTS, metavar="N"),
+            Setting("follow", Kind.FLAG, "go on with what happens, until Ctrl-C", False),
+            Setting("kind", Kind.NAMES, "only these kinds, like death,takeover; may be repeated",
+                    (), metavar="KIND"),
+        ),
+        description="Every peer remembers what it saw since it started. Ask the chairman for what "
+        "became of\nthe tree: who joined, which cells split, what was frozen.",
+        examples=(
+            ("fabric events --data-dir p1 --follow", ""),
+            ("fabric events --peer tcp://127.0.0.1:7001 --kind death,takeover --json", ""),
+        ),
     ),
     Command(
         "place", "reserve room for a VM on the best host", "nodes.cli.place:place", settings=_ASK,

@@ -131,7 +131,7 @@ async def _hint(fab: fabric.Fabric, out: Output) -> None:
 
 async def _tell(fab: fabric.Fabric, out: Output) -> None:
     """Print the few events that an operator wants to see of one peer."""
-    async for notice in fab.events():
+    async for notice in fab.notices():
         match notice:
             case PlaceNotice(path=path):
                 out.line("place in the tree: cell " + " in ".join(map(str, path)))

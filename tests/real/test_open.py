@@ -126,7 +126,7 @@ async def test_a_peer_within_a_process_is_reached_through_its_door() -> None:
 
 async def test_events_tell_what_happens_and_end_with_the_peer() -> None:
     async with fabric.open(host=agent.simulated_host(), candidate=True) as fab:
-        events = fab.events()
+        events = fab.notices()
         async with asyncio.timeout(20):
             async for notice in events:
                 if isinstance(notice, OwnerNotice) and notice.owns:

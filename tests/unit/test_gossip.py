@@ -183,3 +183,17 @@ def test_who_slept_accuses_nobody_and_asks_whether_it_still_is_a_member() -> Non
     assert town.watchers[1].awakenings == 1
     assert all(m.state == ALIVE for m in town.cells[1].members.values())
     assert any(town.watchers[key].strangers == [contact(1)] for key in (2, 3, 4, 5))
+
+
+def test_suspicions_and_refutations_are_told_to_those_who_watch() -> None:
+    town = Town(5)
+    town.run(3 * SECOND)
+    town.down.add(3)
+    town.run(6 * SECOND)
+    others = [k for k in town.watchers if k != 3]
+    assert all(town.watchers[k].suspected_by[0][0] == 3 for k in others)
+    accusers = town.cells[1].members[3].accusers
+    assert len(accusers) >= 3 and set(accusers) <= set(others)
+    suspect = Suspect(9, 5, town.cells[5].news.incarnation, False)
+    town.cells[5].on_suspect(1, suspect, town.now, town.out)
+    assert town.watchers[5].refutations == 1

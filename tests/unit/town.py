@@ -51,6 +51,8 @@ class Watcher:
 
     def __init__(self) -> None:
         self.states: list[tuple[int, int]] = []
+        self.suspected_by: list[tuple[int, int]] = []
+        self.refutations = 0
         self.differing = 0
         self.alone = 0
         self.outlived = 0
@@ -60,6 +62,12 @@ class Watcher:
 
     def member_changed(self, cell: Any, member: Member, now: int, out: Any) -> None:
         self.states.append((member.key, member.state))
+
+    def suspected(self, cell: Any, member: Member, witness: int, out: Any) -> None:
+        self.suspected_by.append((member.key, witness))
+
+    def refuted(self, cell: Any, out: Any) -> None:
+        self.refutations += 1
 
     def path_differs(self, cell: Any, contact: Contact, now: int, out: Any) -> None:
         self.differing += 1

@@ -1,0 +1,72 @@
+"""What the edge of a peer answers by itself, without the machine: its events.
+
+The machine only puts notices out; they are kept here, in the edge, so the questions about them end
+here too.  A question may wait for the next event (that is how ``--follow`` works); the number of
+those that wait is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from fabric.errors import FabricError, Overloaded
+from fabric.limits import MAX_CALLS, MAX_EVENT_WAIT_MS, MAX_EVENT_WAITERS
+from fabric.machine import Contact, Message
+from fabric.peer.calls import as_message
+from fabric.runtime.journal import Journal
+from fabric.wire.common import Request, Response
+from fabric.wire.seeing import Events, EventsAsk
+
+
+class Desk:
+    """Answers questions of the classes in :attr:`asks`."""
+
+    def __init__(self, journal: Journal, send: Callable[[Contact, Message], None]) -> None:
+        self.journal = journal
+        self._send = send
+        self._waiting = 0
+        self._serving: set[asyncio.Task[None]] = set()
+        self.asks: Final[dict[type[Any], Callable[[Any], Awaitable[Message]]]] = {
+            EventsAsk: self._events
+        }
+
+    async def answer(self, body: Message) -> Message:
+        """Return the answer to ``body``, one of :attr:`asks`."""
+        return await self.asks[body.__class__](body)
+
+    def serve(self, sender: int, request: Request) -> None:
+        """Answer a remote request when the answer is there."""
+        if request.reply_to.node_id not in (0, sender):
+            return  # answers go to those who ask, nobody else
+        task = asyncio.get_running_loop().create_task(self._serve(request))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    def close(self) -> None:
+        for task in tuple(self._serving):
+            task.cancel()
+
+    async def _serve(self, request: Request) -> None:
+        try:
+            if len(self._serving) > MAX_CALLS:
+                raise Overloaded(f"{MAX_CALLS} questions are being answered already")
+            answer = await self.answer(request.body)
+        except FabricError as error:
+            answer = as_message(error)
+        self._send(request.reply_to, Response(request.request_id, answer))
+
+    async def _events(self, ask: EventsAsk) -> Events:
+        page = self.journal.page(ask.after)
+        if page.rows or not ask.wait_ms or self._waiting >= MAX_EVENT_WAITERS:
+            return page
+        self._waiting += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(ask.wait_ms, MAX_EVENT_WAIT_MS) / 1000):
+                    await self.journal.news().wait()
+        finally:
+            self._waiting -= 1
+        return self.journal.page(ask.after)
