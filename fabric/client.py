@@ -24,7 +24,7 @@ from fabric.transport.inproc import SCHEME
 from fabric.transport.keys import NodeKeys, opened
 from fabric.transport.zmq import ZmqTransport
 from fabric.wire.common import Response
-from fabric.wire.peer import MembersAsk
+from fabric.wire.seeing import Through
 
 
 def connect(
@@ -79,6 +79,9 @@ class Client(Calls):
         await self._transport.close()
 
     async def call(self, to: Contact, body: Message, timeout_s: float = READ_WITHIN_S) -> Message:
+        if to.address.startswith(SCHEME) and to != self.peer:
+            # it lives inside our peer's process and has no address for us
+            body, to = Through(to, body), self.peer
         try:
             return await self._asker.ask(to, body, timeout_s)
         except DeadlineExceeded as error:
@@ -86,11 +89,6 @@ class Client(Calls):
 
     async def _ask_peer(self, body: Message, timeout_s: float) -> Message:
         return await self.call(self.peer, body, timeout_s)
-
-    async def _ask_owner(self, owner: Contact, cell: int, timeout_s: float) -> Message:
-        # an owner inside our peer's process has no address for us; our peer may be in its cell
-        inside = owner.address.startswith(SCHEME)
-        return await self.call(self.peer if inside else owner, MembersAsk(cell), timeout_s)
 
     def _send(self, to: Contact, message: Message) -> None:
         self._transport.send(to.address, message, to.node_id)

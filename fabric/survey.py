@@ -13,13 +13,27 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from fabric.errors import FabricError, OwnerUnknown, Unavailable
+from fabric.errors import BadFrame, FabricError, NotFound, OwnerUnknown, Unavailable
+from fabric.ids import format_id
+from fabric.limits import MAX_DEPTH
 from fabric.machine import Contact, Message
 from fabric.placement.explain import refused_error
 from fabric.placement.request import Placed, PlacementRequest
 from fabric.wire.peer import MemberRow, Members, MembersAsk, Status, StatusAsk
 from fabric.wire.placement import ConfirmAsk, PlaceAsk, Refusal, ReleaseAsk
-from fabric.wire.seeing import EventRow, Events, EventsAsk
+from fabric.wire.seeing import (
+    CellStory,
+    CellStoryAsk,
+    ChairmanAsk,
+    ChairmanStatus,
+    EventRow,
+    Events,
+    EventsAsk,
+    ThawAsk,
+    Thawed,
+    Why,
+    WhyAsk,
+)
 from fabric.wire.tree import CellRecord, Owner
 
 #: How long the readers wait by default.
@@ -40,6 +54,7 @@ class TreeCell:
     """One cell of the tree as its owner sees it, with the cells below it.
 
     ``error`` says why the cell could not be read; then only ``cell`` and ``owner`` are known.
+    ``stamp`` is the owner's (E, v, t), as the one that was asked knows it.
     """
 
     cell: int
@@ -48,6 +63,7 @@ class TreeCell:
     rows: tuple[MemberRow, ...] = ()
     children: tuple[TreeCell, ...] = ()
     error: FabricError | None = None
+    stamp: Owner | None = None
 
 
 class Calls(ABC):
@@ -126,6 +142,47 @@ class Calls(ABC):
             if not page.more:
                 return after
 
+    # --- the chairman, and why things are as they are ---------------------------------------------
+
+    async def chairman(self, timeout_s: float = READ_WITHIN_S) -> tuple[Contact, ChairmanStatus]:
+        """Return who the chairman is, and its own account: epoch, freeze, what waits."""
+        contact = await self._chairman(timeout_s)
+        answer = await self.call(contact, ChairmanAsk(), timeout_s)
+        return contact, _expect(ChairmanStatus, answer)
+
+    async def thaw(self, timeout_s: float = READ_WITHIN_S) -> Thawed:
+        """End the freeze of removals and merges, through the chairman."""
+        contact = await self._chairman(timeout_s)
+        return _expect(Thawed, await self.call(contact, ThawAsk(), timeout_s))
+
+    async def why(self, node_id: int, timeout_s: float = READ_WITHIN_S) -> Why:
+        """Return why the host or observer ``node_id`` is in its cell; the chairman says so.
+
+        Raises ``NotFound`` for a stranger.
+        """
+        contact = await self._chairman(timeout_s)
+        answer = _expect(Why, await self.call(contact, WhyAsk(node_id), timeout_s))
+        if not answer.path:
+            raise NotFound(f"no host or observer {format_id(node_id)} is in the tree")
+        return answer
+
+    async def cell_story(
+        self, cell: int = 0, at: Contact | None = None, timeout_s: float = READ_WITHIN_S
+    ) -> CellStory:
+        """Return how ``cell`` came to its owner, as our peer, or the one ``at``, sees it."""
+        ask = CellStoryAsk(cell)
+        if at is None:
+            return _expect(CellStory, await self._ask_peer(ask, timeout_s))
+        return _expect(CellStory, await self.call(at, ask, timeout_s))
+
+    async def _chairman(self, timeout_s: float) -> Contact:
+        status = await self.status(timeout_s)
+        if status.topo is None:
+            raise Unavailable("this peer does not know the topology yet; try again")
+        return status.topo.chairman
+
+    # --- placements -------------------------------------------------------------------------------
+
     async def place(self, request: PlacementRequest, timeout_s: float = PLACE_WITHIN_S) -> Placed:
         """Reserve room for ``request`` on one host, to be confirmed or released before it expires.
 
@@ -149,16 +206,20 @@ class Calls(ABC):
         body = ReleaseAsk(placement, round(timeout_s * 1000))
         await self._ask_peer(body, timeout_s + _GRACE_S)
 
-    async def _ask_owner(self, owner: Contact, cell: int, timeout_s: float) -> Message:
-        """Read ``cell`` at its owner."""
-        return await self.call(owner, MembersAsk(cell), timeout_s)
-
     async def _read_cell(
-        self, cell: int, owner: Contact, gate: asyncio.Semaphore, timeout_s: float
+        self,
+        cell: int,
+        owner: Contact,
+        gate: asyncio.Semaphore,
+        timeout_s: float,
+        below: int = MAX_DEPTH,
     ) -> TreeCell:
+        """Read ``cell``, whose level must be less than ``below``, and all cells under it."""
         try:
             async with gate:
-                read = _expect(Members, await self._ask_owner(owner, cell, timeout_s))
+                read = _expect(Members, await self.call(owner, MembersAsk(cell), timeout_s))
+            if read.record.cell != cell or read.record.level >= below:
+                raise BadFrame(f"the owner of cell {cell} told of another one")
         except FabricError as error:
             return TreeCell(cell, owner, error=error)
         children: list[TreeCell] = []
@@ -166,19 +227,30 @@ class Calls(ABC):
             speakers = {row.key: row.contact for row in read.rows if row.contact.address}
             children = await asyncio.gather(
                 *[
-                    self._read_child(child.node_id, speakers.get(child.node_id), gate, timeout_s)
+                    self._read_child(
+                        child.node_id,
+                        speakers.get(child.node_id),
+                        gate,
+                        timeout_s,
+                        read.record.level,
+                    )
                     for child in read.record.members
                 ]
             )
         speaker = read.owner.contact if read.owner is not None else owner
-        return TreeCell(cell, speaker, read.record, read.rows, tuple(children))
+        return TreeCell(cell, speaker, read.record, read.rows, tuple(children), None, read.owner)
 
     async def _read_child(
-        self, cell: int, speaker: Contact | None, gate: asyncio.Semaphore, timeout_s: float
+        self,
+        cell: int,
+        speaker: Contact | None,
+        gate: asyncio.Semaphore,
+        timeout_s: float,
+        below: int,
     ) -> TreeCell:
         if speaker is None:
             return TreeCell(cell, None, error=OwnerUnknown("nobody speaks for this cell"))
-        return await self._read_cell(cell, speaker, gate, timeout_s)
+        return await self._read_cell(cell, speaker, gate, timeout_s, below)
 
 
 def owner_of(status: Status, cell: int) -> Owner | None:

@@ -320,6 +320,7 @@ class Cells:
         owner = ownership.stamp
         assert owner is not None
         out.notify(OwnerNotice(owner.cell, owner.electorate, owner.term, True))
+        self.leases.note_victory(owner.cell, self.paths.owners.get(owner.cell), now)
         news = Path(None, (), (owner,))
         self.adopt(self.me.node_id, news, now, out)
         for seat in ownership.record.seats:
@@ -330,6 +331,7 @@ class Cells:
     def lost(self, cell: int, now: int, out: Sink) -> None:
         """A cell is no longer ours, and so is our place above it."""
         out.notify(OwnerNotice(cell, NO_ORDER, 0, False))
+        self.leases.victories.pop(cell, None)
         self.settle(now, out)
 
     # --- duties, once a second -------------------------------------------------------------------

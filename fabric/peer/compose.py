@@ -39,7 +39,7 @@ from fabric.machine import (
     Sink,
     Woken,
 )
-from fabric.peer import reading
+from fabric.peer import reading, seeing
 from fabric.peer.calls import Caller
 from fabric.peer.cells import Cells
 from fabric.peer.leases import Leases
@@ -333,7 +333,9 @@ class Peer:
             presides = self.chairman is not None and self.chairman.presides(now)
             caller.respond(out, reading.status(self.cells, self.candidate, presides, now))
         elif cls is MembersAsk:
-            caller.respond(out, reading.members(self.cells, body.cell))
+            caller.respond(out, reading.members(self.cells, body.cell, now))
+        elif cls in seeing.ASKS:
+            caller.respond(out, seeing.answer(body, self.cells, self.chairman, now, out))
         elif cls is LeaveAsk:
             self._leave(now, out)
             caller.respond(out, Done())

@@ -8,7 +8,7 @@ business.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fabric.gossip.cell import CellGossip
 from fabric.gossip.members import lives
@@ -17,6 +17,7 @@ from fabric.stream import mix
 from fabric.tree.owner import IDLE, OWNING, Ownership
 from fabric.tree.seats import Seat, seat_key
 from fabric.wire.gossip import ALIVE
+from fabric.wire.seeing import PassedOver, Won
 from fabric.wire.tree import (
     HOST,
     NO_ORDER,
@@ -25,6 +26,7 @@ from fabric.wire.tree import (
     LeaseDeny,
     LeaseGrant,
     LeaseRelease,
+    Owner,
     Path,
     Vacant,
 )
@@ -38,16 +40,25 @@ MAX_RANK = 16
 STANDBYS = 3
 
 
+class Victory(NamedTuple):
+    """An election that we won: when, after whom, and who ranked before us."""
+
+    at: int
+    before: Owner | None
+    passed: tuple[PassedOver, ...]
+
+
 class Leases:
     """Seats and candidacies of one peer, by cell."""
 
-    __slots__ = ("cells", "due", "ownerships", "seats", "stored_seats")
+    __slots__ = ("cells", "due", "ownerships", "seats", "stored_seats", "victories")
 
     def __init__(self, cells: Cells, stored_seats: dict[bytes, bytes]) -> None:
         self.cells = cells
         self.stored_seats = stored_seats
         self.ownerships: dict[int, Ownership] = {}
         self.seats: dict[int, Seat] = {}
+        self.victories: dict[int, Victory] = {}  # how we won what we own
         self.due = NEVER
 
     # --- where we stand ---------------------------------------------------------------------------
@@ -120,6 +131,26 @@ class Leases:
                 if len(found) == STANDBYS:
                     break
         return tuple(found)
+
+    # --- for those who ask why --------------------------------------------------------------------
+
+    def note_victory(self, cell: int, before: Owner | None, now: int) -> None:
+        """We have just won ``cell``: remember whom we passed over, and in whose place we are."""
+        gossip = self.cells.gossip[cell]
+        ours = mix(cell, gossip.key)
+        passed = tuple(
+            PassedOver(member.key, member.news.state)
+            for member in gossip.ranking
+            if mix(cell, member.key) < ours
+        )
+        self.victories[cell] = Victory(now, before, passed)
+
+    def won_by(self, cell: int, now: int) -> Won | None:
+        """Return how we won ``cell``."""
+        victory = self.victories.get(cell)
+        if victory is None:
+            return None
+        return Won(max(now - victory.at, 0), victory.before, victory.passed)
 
     # --- messages ---------------------------------------------------------------------------------
 

@@ -1,8 +1,11 @@
-"""What the edge of a peer answers by itself, without the machine: its events.
+"""What the edge of a peer answers by itself, without the machine.
 
 The machine only puts notices out; they are kept here, in the edge, so the questions about them end
 here too.  A question may wait for the next event (that is how ``--follow`` works); the number of
 those that wait is bounded.
+
+The edge also asks others of its process for callers that cannot reach them: the door of
+``fabric up`` opens to one peer, the rest of the tree is behind it.
 """
 
 from __future__ import annotations
@@ -10,32 +13,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from fabric.errors import FabricError, Overloaded
-from fabric.limits import MAX_CALLS, MAX_EVENT_WAIT_MS, MAX_EVENT_WAITERS
+from fabric.errors import BadInput, FabricError, Overloaded
+from fabric.limits import (
+    MAX_CALLS,
+    MAX_EVENT_WAIT_MS,
+    MAX_EVENT_WAITERS,
+    MAX_PLACE_TIMEOUT_MS,
+)
 from fabric.machine import Contact, Message
 from fabric.peer.calls import as_message
 from fabric.runtime.journal import Journal
+from fabric.transport.inproc import SCHEME
 from fabric.wire.common import Request, Response
-from fabric.wire.seeing import Events, EventsAsk
+from fabric.wire.seeing import Events, EventsAsk, Through
+
+Send: TypeAlias = Callable[[Contact, Message], None]
+Ask: TypeAlias = Callable[[Contact, Message, float], Awaitable[Message]]
 
 
 class Desk:
     """Answers questions of the classes in :attr:`asks`."""
 
-    def __init__(self, journal: Journal, send: Callable[[Contact, Message], None]) -> None:
+    def __init__(self, journal: Journal, send: Send, ask: Ask) -> None:
         self.journal = journal
         self._send = send
+        self._ask = ask
         self._waiting = 0
         self._serving: set[asyncio.Task[None]] = set()
-        self.asks: Final[dict[type[Any], Callable[[Any], Awaitable[Message]]]] = {
-            EventsAsk: self._events
+        self.asks: Final[dict[type[Any], Callable[[Any, float], Awaitable[Message]]]] = {
+            EventsAsk: self._events,
+            Through: self._through,
         }
 
-    async def answer(self, body: Message) -> Message:
+    async def answer(self, body: Message, timeout_s: float) -> Message:
         """Return the answer to ``body``, one of :attr:`asks`."""
-        return await self.asks[body.__class__](body)
+        return await self.asks[body.__class__](body, timeout_s)
 
     def serve(self, sender: int, request: Request) -> None:
         """Answer a remote request when the answer is there."""
@@ -53,12 +67,21 @@ class Desk:
         try:
             if len(self._serving) > MAX_CALLS:
                 raise Overloaded(f"{MAX_CALLS} questions are being answered already")
-            answer = await self.answer(request.body)
+            timeout_s = min(request.deadline_ms, MAX_PLACE_TIMEOUT_MS) / 1000
+            answer = await self.answer(request.body, timeout_s)
         except FabricError as error:
             answer = as_message(error)
         self._send(request.reply_to, Response(request.request_id, answer))
 
-    async def _events(self, ask: EventsAsk) -> Events:
+    async def _through(self, ask: Through, timeout_s: float) -> Message:
+        if not ask.to.address.startswith(SCHEME) or ask.body.__class__ is Through:
+            raise BadInput(
+                f"only peers of the same process are asked for others (was {ask.to.address})",
+                {"field": "to"},
+            )
+        return await self._ask(ask.to, ask.body, timeout_s)
+
+    async def _events(self, ask: EventsAsk, timeout_s: float) -> Events:
         page = self.journal.page(ask.after)
         if page.rows or not ask.wait_ms or self._waiting >= MAX_EVENT_WAITERS:
             return page

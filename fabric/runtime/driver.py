@@ -104,7 +104,7 @@ class Runtime:
         self.failure: FabricError | None = None
         self.watchers: list[Callable[[Any], None]] = []
         self.journal = Journal(self.clock, counters, storage.boot_id)
-        self.desk = Desk(self.journal, self.send)
+        self.desk = Desk(self.journal, self.send, self.ask)
         self._coordinator = coordinator
         self._driver = driver
         self._machine: StartingMachine | None = None
@@ -201,7 +201,7 @@ class Runtime:
     async def _at_desk(self, body: Message, timeout_s: float) -> Message:
         try:
             async with asyncio.timeout(timeout_s):
-                return await self.desk.answer(body)
+                return await self.desk.answer(body, timeout_s)
         except TimeoutError:
             raise _not_answered(body, timeout_s) from None
 

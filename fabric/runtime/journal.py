@@ -54,7 +54,8 @@ class Journal:
         self._boot_id = boot_id
         self._rows: deque[EventRow] = deque(maxlen=MAX_EVENTS)
         self._last = 0
-        self._known: dict[tuple[int, int], int] = {}  # (cell, key) -> incarnation last heard
+        #: (cell, key) -> incarnation and speaker last heard; (cell, 0) -> the cell's owner.
+        self._known: dict[tuple[int, int], tuple[int, int]] = {}
         self._news: asyncio.Event | None = None
 
     @property
@@ -104,11 +105,11 @@ class Journal:
             self._news = asyncio.Event()
         return self._news
 
-    def heard(self, cell: int, key: int, incarnation: int) -> int:
-        """Remember a member's incarnation and return the one known before (0: none)."""
+    def heard(self, cell: int, key: int, incarnation: int, node: int) -> tuple[int, int]:
+        """Remember a member's incarnation and speaker; return those known before (0: none)."""
         known = self._known
-        before = known.pop((cell, key), 0)
-        known[cell, key] = incarnation
+        before = known.pop((cell, key), (0, 0))
+        known[cell, key] = (incarnation, node)
         if len(known) > MAX_EVENTS:
             del known[next(iter(known))]
         return before
@@ -120,7 +121,7 @@ class Journal:
 def _member(journal: Journal, notice: notices.MemberNotice) -> Iterator[_Told]:
     cell, key, node = notice.cell, notice.key, notice.contact.node_id
     leaf = key == node
-    before = journal.heard(cell, key, notice.incarnation)
+    before, spoke = journal.heard(cell, key, notice.incarnation, node)
     life, old_life = notice.incarnation >> REFUTATION_BITS, before >> REFUTATION_BITS
     who = f"host {format_id(key)}" if leaf else f"cell {key} through {format_id(node)}"
     if notice.state == DEAD:
@@ -134,7 +135,8 @@ def _member(journal: Journal, notice: notices.MemberNotice) -> Iterator[_Told]:
         yield _Told("join", f"{who} is in cell {cell}, {number}", cell, node)
     elif notice.state == ALIVE and life > old_life:
         text = f"is back, boot {life}" if leaf else f"speaks under term {life}"
-        yield _Told("restart" if leaf else "takeover", f"{who} {text}", cell, node)
+        kind = "restart" if leaf else "owner" if spoke == node else "takeover"
+        yield _Told(kind, f"{who} {text}", cell, node)
     elif notice.state == ALIVE and notice.incarnation > before:
         yield _Told("refute", f"{who} was suspected, and lives", cell, node)
 
@@ -153,6 +155,7 @@ def _refuted(journal: Journal, notice: notices.RefutedNotice) -> Iterator[_Told]
 def _owner(journal: Journal, notice: notices.OwnerNotice) -> Iterator[_Told]:
     if notice.owns:
         under = _order(notice.electorate)
+        journal.heard(notice.cell, 0, notice.term, 0)
         text = f"this peer owns cell {notice.cell}, term {notice.term} under {under}"
         yield _Told("owner", text, notice.cell)
     else:
@@ -161,8 +164,12 @@ def _owner(journal: Journal, notice: notices.OwnerNotice) -> Iterator[_Told]:
 
 def _takeover(journal: Journal, notice: notices.TakeoverNotice) -> Iterator[_Told]:
     cell, electorate, term, contact = notice.owner
-    text = f"{format_id(contact.node_id)} owns cell {cell}, term {term} under {_order(electorate)}"
-    yield _Told("takeover", text, cell, contact.node_id)
+    _, before = journal.heard(cell, 0, term, contact.node_id)
+    goes_on = before == contact.node_id  # re-elected, by another electorate mostly
+    owns = "goes on owning" if goes_on else "owns"
+    node = format_id(contact.node_id)
+    text = f"{node} {owns} cell {cell}, term {term} under {_order(electorate)}"
+    yield _Told("owner" if goes_on else "takeover", text, cell, contact.node_id)
 
 
 def _place(journal: Journal, notice: notices.PlaceNotice) -> Iterator[_Told]:

@@ -106,6 +106,7 @@ class Chairman:
         self.joins: dict[int, Join] = {}
         self.joined_at: dict[int, int] = {}
         self.departures = Departures()
+        self.elected_at = 0
         self.seats_changed_at: dict[int, int] = {}
         self.owners: dict[int, Owner] = {}  # the newest owner of each cell that reported
         self.inquests = Inquests(me, settings)
@@ -247,6 +248,7 @@ class Chairman:
             return
         self.state = PRESIDING
         self.halted_for = ""
+        self.elected_at = now
         if self.touch.due == NEVER:
             self.touch.begin(now)
         out.notify(ChairmanNotice("elected", f"epoch {epoch.generation}.{epoch.lease}"))
@@ -420,6 +422,15 @@ class Chairman:
             if sitting < len(cell.seats) // 2 + 1:
                 self.plan.new_electorate(cell, living)
             self._soon(now, out)
+
+    def thaw(self, now: int, out: Sink) -> int:
+        """The operator ends a freeze; returns how many are gone and may be removed now."""
+        if not self.departures.frozen:
+            return 0
+        self.departures.thaw(now, out)
+        self.next_batch = now
+        out.wake(now)
+        return len(self.departures.gone)
 
     # --- writing ---------------------------------------------------------------------------------
 

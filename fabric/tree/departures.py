@@ -25,16 +25,22 @@ FRESH_US: Final = 5 * SECOND
 GONE_US: Final = 30 * SECOND
 
 
+def freeze_mark(hosts: int) -> int:
+    """Return how many of ``hosts`` may go at about the same time before removals freeze."""
+    return max(FREEZE_HOSTS, hosts // FREEZE_DIVISOR)
+
+
 class Departures:
     """The chairman's list of those who are gone, and the freeze."""
 
-    __slots__ = ("changed_at", "frozen", "gone", "left", "removed_at")
+    __slots__ = ("changed_at", "frozen", "frozen_at", "gone", "left", "removed_at")
 
     def __init__(self) -> None:
         self.gone: dict[int, int] = {}  # reported dead or left, not yet removed -> last reported
         self.left: dict[int, None] = {}  # of those, who said goodbye: they vote no more
         self.removed_at: list[int] = []
         self.frozen = False
+        self.frozen_at = 0
         self.changed_at = 0
 
     @property
@@ -81,16 +87,26 @@ class Departures:
         """Forget the goodbyes of those who were removed."""
         self.left = {n: None for n in self.left if n in self.gone}
 
+    def thaw(self, now: int, out: Sink) -> None:
+        """The operator ends the freeze: as if nothing had changed for long.
+
+        If more go later, removals freeze again.
+        """
+        self.frozen = False
+        self.changed_at = now - THAW_US
+        out.notify(ChairmanNotice("thawed", "by the operator"))
+
     def _may_remove(self, hosts: int, now: int, out: Sink) -> bool:
         for node_id in [n for n, at in self.gone.items() if now - at >= GONE_US]:
             if node_id not in self.left:
                 del self.gone[node_id]  # it came back long ago: no change, and no reason to wait
         self.removed_at = [t for t in self.removed_at if now - t < FREEZE_WINDOW_US]
-        mark = max(FREEZE_HOSTS, hosts // FREEZE_DIVISOR)
+        mark = freeze_mark(hosts)
         above = len(self.gone) + len(self.removed_at) > mark
         quiet = now - self.changed_at >= THAW_US
         if above and not self.frozen and not quiet:
             self.frozen = True
+            self.frozen_at = now
             out.notify(ChairmanNotice("frozen", f"{len(self.gone)} members gone, mark {mark}"))
         elif self.frozen and (not above or quiet):
             self.frozen = False

@@ -47,7 +47,11 @@ class MembersAsk:
 
 @dataclass(slots=True)
 class MemberRow:
-    """One member: a host or observer, or a child cell with its speaker."""
+    """One member: a host or observer, or a child cell with its speaker.
+
+    ``told_us`` is how long ago its load was last heard to change (0: never); ``accusers`` are the
+    members on whose word it is suspected (since ``suspect_us``) or held for dead.
+    """
 
     key: Int
     contact: Contact
@@ -55,6 +59,9 @@ class MemberRow:
     observer: bool
     incarnation: Int
     summary: Summary | None
+    told_us: Int = 0
+    suspect_us: Int = 0
+    accusers: Annotated[tuple[Int, ...], many(MAX_CELL_MEMBERS)] = ()
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Commands that ask a running peer and change nothing: ``status``, ``members``, ``tree``.
+"""Commands that ask one running peer and change nothing: ``status``, ``members``.
 
 Which peer: ``--peer``, else ``FABRIC_PEER``, else the one that recorded its address in the data
 directory (``--data-dir``, else ``FABRIC_DATA_DIR``).
@@ -13,20 +13,23 @@ from typing import Any, Final
 
 import fabric
 from fabric.errors import ConfigError, Unavailable
+from fabric.gossip.members import REFUTATION_BITS
 from fabric.ids import format_id
 from fabric.machine import Contact
-from fabric.survey import TreeCell
 from fabric.tree.summary import Summary
+from fabric.units import SECOND
 from fabric.wire.peer import MemberRow, Members, Status
 from fabric.wire.tree import HOST
 from nodes.cli.keys import caller_keys
 from nodes.cli.output import Exit, Output
 from nodes.config import Config, check_address
-from nodes.tree import cells_of, depth_of, is_leaf, load_of
 
 #: In a data directory: the address of the peer that runs on it.
 ADDRESS_FILE: Final = "address"
+#: The low bits of an incarnation count refutations.
+REFUTATIONS: Final = (1 << REFUTATION_BITS) - 1
 STATES: Final = ("alive", "suspect", "dead", "left")
+
 
 def peer_address(config: Config) -> str:
     """Return the address of the peer to ask. Raises :class:`ConfigError`."""
@@ -90,9 +93,9 @@ def _status_lines(status: Status) -> list[tuple[str, str]]:
             ("chairman", f"{format_id(topo.chairman.node_id)} at {topo.chairman.address}")
         )
     if status.summary is not None:
-        lines.append(("this host", _load(status.summary)))
+        lines.append(("this host", load_text(status.summary)))
     if status.root_summary is not None:
-        lines.append(("all hosts", _load(status.root_summary)))
+        lines.append(("all hosts", load_text(status.root_summary)))
     return lines
 
 
@@ -109,8 +112,8 @@ def _status_object(status: Status) -> dict[str, Any]:
         "owns": list(status.owns),
         "chairman": None if topo is None else contact_object(topo.chairman),
         "root": None if topo is None else topo.root,
-        "summary": _summary(status.summary),
-        "root_summary": _summary(status.root_summary),
+        "summary": summary_object(status.summary),
+        "root_summary": summary_object(status.root_summary),
     }
 
 
@@ -147,10 +150,38 @@ def _print_members(members: Members, out: Output) -> None:
         kind = "cell" if not leaf else "observer" if row.observer else "host"
         mark = "owner" if row.contact.node_id == owner and not row.observer else ""
         rows.append((
-            format_id(row.key) if leaf else str(row.key), kind, STATES[row.state],
-            row.contact.address or "-", mark, _load(row.summary) if row.summary else "",
+            _name(row.key, leaf), kind, state_of(row), row.incarnation >> REFUTATION_BITS,
+            row.incarnation & REFUTATIONS, row.contact.address or "-", mark,
+            load_text(row.summary) if row.summary else "", _age(row),
+            ", ".join(_name(key, leaf) for key in row.accusers),
         ))
-    out.table(("id", "kind", "state", "address", "role", "load"), rows)
+    life = "boot" if leaf else "term"
+    header = ("id", "kind", "state", life, "refuted", "address", "role", "load", "told", "says who")
+    out.table(header, rows)
+
+
+def state_of(row: MemberRow) -> str:
+    """The state of a member in one word; a member of which nothing was heard yet is expected."""
+    return STATES[row.state] if row.incarnation else "expected"
+
+
+def _name(key: int, leaf: bool) -> str:
+    return format_id(key) if leaf else str(key)
+
+
+def _age(row: MemberRow) -> str:
+    """How long ago the load was told, and since when the member is suspected."""
+    told = duration(row.told_us) if row.told_us else ""
+    return f"{told}, suspect for {duration(row.suspect_us)}" if row.suspect_us else told
+
+
+def duration(us: int) -> str:
+    """A duration as people read it: 0.8 s, 42 s, 7 min, 3 h, 2 d."""
+    seconds = us / SECOND
+    for limit, unit, size in ((10, "s", 1), (120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds:.1f} s" if limit == 10 else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
 
 
 def _members_object(members: Members) -> dict[str, Any]:
@@ -161,66 +192,23 @@ def _members_object(members: Members) -> dict[str, Any]:
         "parent": members.record.parent,
         "owner": None if owner is None else contact_object(owner.contact),
         "term": None if owner is None else owner.term,
-        "members": [_row_object(row, members.record.level == 0) for row in members.rows],
+        "members": [row_object(row, members.record.level == 0) for row in members.rows],
     }
 
 
-def _row_object(row: MemberRow, leaf: bool) -> dict[str, Any]:
+def row_object(row: MemberRow, leaf: bool) -> dict[str, Any]:
+    """A member as JSON."""
     return {
         "key": format_id(row.key) if leaf else row.key,
         **contact_object(row.contact),
-        "state": STATES[row.state],
+        "state": state_of(row),
         "observer": row.observer,
-        "summary": _summary(row.summary),
-    }
-
-
-def tree(config: Config, out: Output) -> int:
-    """Print the whole tree of cells."""
-
-    async def work(client: fabric.Client, timeout_s: float) -> int:
-        root = await client.tree(timeout_s)
-        _print_branch(root, "root", "", "", out)
-        silent = [cell.cell for cell, _ in cells_of(root) if cell.error is not None]
-        out.object({"depth": depth_of(root), "silent": silent, "root": _cell_object(root)})
-        return Exit.UNAVAILABLE if silent else Exit.OK
-
-    return with_peer(config, work)
-
-
-def _print_branch(cell: TreeCell, kind: str, first: str, rest: str, out: Output) -> None:
-    if cell.error is not None:
-        out.line(f"{first}{kind} cell {cell.cell}  {cell.error.code}: {cell.error.message}")
-        return
-    owner = format_id(cell.owner.node_id) if cell.owner else "nobody"
-    out.line(f"{first}{kind} cell {cell.cell}  owner {owner}  {_load(load_of(cell))}")
-    hosts = [row for row in cell.rows if not row.observer] if is_leaf(cell) else []
-    branches: list[MemberRow | TreeCell] = [*hosts, *cell.children]
-    for number, branch in enumerate(branches, 1):
-        here, below = ("└─ ", "   ") if number == len(branches) else ("├─ ", "│  ")
-        if isinstance(branch, TreeCell):
-            kind = "leaf" if is_leaf(branch) else "inner"
-            _print_branch(branch, kind, rest + here, rest + below, out)
-        else:
-            load = _load(branch.summary) if branch.summary else ""
-            out.line(f"{rest}{here}{format_id(branch.key)}  {STATES[branch.state]:<7}  "
-                     f"{branch.contact.address}  {load}")
-
-
-def _cell_object(cell: TreeCell) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "cell": cell.cell, "owner": None if cell.owner is None else contact_object(cell.owner)
-    }
-    if cell.error is not None:
-        return told | {"error": {"code": cell.error.code, "message": cell.error.message}}
-    leaf = is_leaf(cell)
-    assert cell.record is not None
-    return told | {
-        "leaf": leaf,
-        "seats": [contact_object(seat) for seat in cell.record.seats],
-        "summary": _summary(load_of(cell)),
-        "members": [_row_object(row, leaf) for row in cell.rows],
-        "cells": [_cell_object(child) for child in cell.children],
+        "boot" if leaf else "term": row.incarnation >> REFUTATION_BITS,
+        "refutations": row.incarnation & REFUTATIONS,
+        "load_age_us": row.told_us or None,
+        "suspect_us": row.suspect_us or None,
+        "accusers": [format_id(key) if leaf else key for key in row.accusers],
+        "summary": summary_object(row.summary),
     }
 
 
@@ -229,7 +217,8 @@ def contact_object(contact: Contact) -> dict[str, str]:
     return {"node_id": format_id(contact.node_id), "address": contact.address}
 
 
-def _load(summary: Summary) -> str:
+def load_text(summary: Summary) -> str:
+    """A load as people read it: 3 hosts, 2/48 vCPU, 4/192 GB, 1 VMs."""
     hosts = "" if summary.expected <= 1 else (
         f"{summary.hosts} hosts, " if summary.hosts == summary.expected
         else f"{summary.hosts} of {summary.expected} hosts, "
@@ -239,7 +228,8 @@ def _load(summary: Summary) -> str:
             f"{summary.vms} VMs")
 
 
-def _summary(summary: Summary | None) -> dict[str, int] | None:
+def summary_object(summary: Summary | None) -> dict[str, int] | None:
+    """A load as JSON."""
     if summary is None:
         return None
     names = ("hosts", "expected", "cpu", "cpu_free", "memory_mb", "memory_free_mb", "vms")

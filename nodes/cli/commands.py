@@ -201,8 +201,44 @@ COMMANDS: Final = (
         examples=(("FABRIC_PEER=tcp://127.0.0.1:7001 fabric members", ""),),
     ),
     Command(
-        "tree", "the whole tree of cells with owners and capacity", "nodes.cli.ask:tree",
-        settings=_ASK, examples=(("fabric tree --data-dir p1", "asks the peer recorded in p1"),),
+        "tree", "the whole tree of cells with owners and capacity", "nodes.cli.tree:run",
+        settings=_ASK,
+        arguments=(
+            Setting("watch", Kind.FLAG, "go on showing it, until Ctrl-C", False),
+            Setting("interval_s", Kind.SECONDS, "with --watch: how often to look", 1.0, low=0.1,
+                    high=3600, metavar="S"),
+            Setting("plain", Kind.FLAG, "with --watch: lines when something changed, even on a "
+                    "terminal", False),
+        ),
+        examples=(
+            ("fabric tree --data-dir p1", "asks the peer recorded in p1"),
+            ("fabric tree --data-dir p1 --watch", "a live picture"),
+        ),
+    ),
+    Command(
+        "topology show", "all cells as they are written, seats, stamps, the chairman",
+        "nodes.cli.topology:show", settings=_ASK,
+        description="Ask the owner of every cell, from the root down, and the chairman.",
+        examples=(("fabric topology show --data-dir p1", ""),),
+    ),
+    Command(
+        "topology explain", "why a host is in its cell, why a cell has its owner",
+        "nodes.cli.topology:explain", settings=_ASK,
+        arguments=(
+            Setting("subject", Kind.TEXT, "a node id (16 hexadecimal digits) or a cell's number",
+                    metavar="NODE|CELL"),
+        ),
+        examples=(
+            ("fabric topology explain 1944462d87ac4d04", "why is this host where it is?"),
+            ("fabric topology explain 1", "why has cell 1 its owner?"),
+        ),
+    ),
+    Command(
+        "topology thaw", "end a freeze: who is gone may be removed now",
+        "nodes.cli.topology:thaw", settings=_ASK,
+        description="When many hosts go at once, removals and merges freeze for up to 60 s: that "
+        "looks like a\nbroken network. Whoever knows that they are gone for good ends it.",
+        examples=(("fabric topology thaw --peer tcp://127.0.0.1:7001", ""),),
     ),
     Command(
         "events", "what happened at a peer: deaths, takeovers, splits, alarms...",

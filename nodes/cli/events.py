@@ -6,17 +6,16 @@ the chairman also what became of the tree.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
 
 import fabric
 from fabric.errors import ConfigError
 from fabric.ids import format_id
 from fabric.runtime.journal import KINDS
-from fabric.units import SECOND
 from fabric.wire.seeing import EventRow
 from nodes.cli.ask import with_peer
 from nodes.cli.output import Exit, Output
+from nodes.cli.tree import clock_time
 from nodes.config import Config
 
 _ALWAYS: Final = "missed"
@@ -71,8 +70,7 @@ async def _history(client: fabric.Client, timeout_s: float) -> tuple[list[EventR
 
 
 def _show(row: EventRow, out: Output) -> None:
-    at = datetime.fromtimestamp(row.at / SECOND)
-    out.line(f"{at:%H:%M:%S}.{row.at % SECOND // 1000:03}  {row.kind:<8}  {row.text}")
+    out.line(f"{clock_time(row.at)}  {row.kind:<8}  {row.text}")
 
 
 def event_object(row: EventRow) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def _find_command(words: Sequence[str]) -> tuple[Command | None, list[str]]:
 
 
 #: Arguments that are given by position, not by flag.
-_POSITIONAL: Final = frozenset({"names", "placement"})
+_POSITIONAL: Final = frozenset({"names", "placement", "subject"})
 
 
 def _shown(setting: Setting) -> str:

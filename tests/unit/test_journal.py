@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fabric.counters import Counters
-from fabric.errors import Overloaded
+from fabric.errors import BadInput, Overloaded
 from fabric.limits import MAX_EVENT_PAGE, MAX_EVENT_TEXT, MAX_EVENTS
 from fabric.machine import Contact
 from fabric.peer import notices
@@ -18,9 +18,9 @@ from fabric.tree import chronicle
 from fabric.tree.chair import ChairmanNotice
 from fabric.tree.chronicle import TopologyNotice
 from fabric.wire.codec import decode_frame, encode_frame
-from fabric.wire.common import Request, Response
+from fabric.wire.common import Done, Request, Response
 from fabric.wire.gossip import ALIVE, DEAD, LEFT
-from fabric.wire.seeing import Events, EventsAsk
+from fabric.wire.seeing import Events, EventsAsk, Through
 from fabric.wire.tree import Order, Owner
 
 ORDER = Order(1, 7, 42)
@@ -154,7 +154,12 @@ class Post:
     def __init__(self) -> None:
         self.sent: asyncio.Queue[tuple[Contact, Any]] = asyncio.Queue()
         self.pen = Pen()
-        self.desk = Desk(self.pen.journal, lambda to, body: self.sent.put_nowait((to, body)))
+        self.desk = Desk(
+            self.pen.journal, lambda to, body: self.sent.put_nowait((to, body)), self._ask
+        )
+
+    async def _ask(self, to: Contact, body: Any, timeout_s: float) -> Any:
+        return Done()
 
 
 async def test_a_question_waits_for_the_next_event() -> None:
@@ -172,7 +177,7 @@ async def test_a_question_waits_for_the_next_event() -> None:
 
 async def test_without_waiting_the_answer_is_empty() -> None:
     post = Post()
-    assert await post.desk.answer(EventsAsk()) == Events(3, (), False, 0)
+    assert await post.desk.answer(EventsAsk(), 1.0) == Events(3, (), False, 0)
 
 
 async def test_answers_go_to_those_who_ask() -> None:
@@ -191,3 +196,13 @@ async def test_too_many_questions_are_refused(monkeypatch: pytest.MonkeyPatch) -
         _, response = await post.sent.get()
     assert response.body.code == Overloaded.code
     post.desk.close()
+
+
+async def test_only_peers_of_the_process_are_asked_for_others() -> None:
+    desk = Post().desk
+    inside = Contact(5, "inproc://five")
+    assert await desk.answer(Through(inside, EventsAsk()), 1.0) == Done()
+    for to, body in ((Contact(5, "tcp://127.0.0.1:1"), EventsAsk()),
+                     (inside, Through(inside, EventsAsk()))):
+        with pytest.raises(BadInput, match="same process"):
+            await desk.answer(Through(to, body), 1.0)
