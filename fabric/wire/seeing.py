@@ -1,4 +1,4 @@
-"""Questions of people who want to see what goes on, and why. Type ids 120-139.
+"""Questions of people who want to see what goes on, and why. Type ids 140-159.
 
 They travel in a ``Request`` like all others; events and metrics are answered by the edge of the
 peer (:mod:`fabric.runtime.desk`), which is where they are kept, the rest by the peer itself.
@@ -218,14 +218,14 @@ class CellStory:
     seat: SeatView | None
 
 
-register(120, EventsAsk)
-register(121, Events)
-register(122, Through)
-register(123, ChairmanAsk)
-register(124, ChairmanStatus)
-register(125, ThawAsk)
-register(126, Thawed)
-register(127, WhyAsk)
-register(128, Why)
-register(129, CellStoryAsk)
-register(130, CellStory)
+register(140, EventsAsk)
+register(141, Events)
+register(142, Through)
+register(143, ChairmanAsk)
+register(144, ChairmanStatus)
+register(145, ThawAsk)
+register(146, Thawed)
+register(147, WhyAsk)
+register(148, Why)
+register(149, CellStoryAsk)
+register(150, CellStory)

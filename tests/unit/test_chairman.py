@@ -8,7 +8,7 @@ from fabric.coordination.interface import CoordinatorRequest
 from fabric.coordination.rules import carry_out, chair_of, create, end_chair
 from fabric.machine import Contact, ListSink
 from fabric.settings import Settings
-from fabric.tree.chairman import HALTED, Chairman, ChairmanNotice
+from fabric.tree.chairman import HALTED, JOIN_GRACE_US, Chairman, ChairmanNotice
 from fabric.units import SECOND
 from fabric.wire.tree import (
     HOST,
@@ -48,12 +48,17 @@ class Rows(dict[bytes, bytes]):
 class Bench:
     """A candidate whose coordinator answers at once, unless a test keeps it silent."""
 
-    def __init__(self, rows: Rows | None = None, create_topology: bool = True) -> None:
+    def __init__(
+        self,
+        rows: Rows | None = None,
+        create_topology: bool = True,
+        settings: Settings = SETTINGS,
+    ) -> None:
         self.rows = rows if rows is not None else Rows()
         create(self.rows, 77)
         self.now = 0
         self.out = ListSink()
-        self.chairman = Chairman(CHAIR, SETTINGS, create_topology, 0)
+        self.chairman = Chairman(CHAIR, settings, create_topology, 0)
         self.silent = False
         self.heard = True
         self.sent: list[tuple[int, Any]] = []
@@ -456,3 +461,34 @@ def test_an_emptied_coordinator_is_noticed_though_its_lease_has_the_same_number(
     create(bench.rows, 78)
     bench.run(5 * SECOND)
     assert bench.chairman.state == HALTED
+
+
+def gone_wave(bench: Bench, number: int) -> None:
+    """So many hosts of one big leaf go at once: enough to freeze removals."""
+    cell = bench.chairman.plan.root
+    owner = Owner(cell, bench.chairman.plan.cells[cell].electorate, 1, host(1))
+    gone = tuple(range(2, 2 + number))
+    bench.chairman.on_report(1, Report(owner, gone, (), False), bench.now, bench.out)
+    bench.pump()
+
+
+def test_the_operator_ends_a_freeze_and_the_next_wave_freezes_again() -> None:
+    bench = Bench(settings=Settings(leaf_min=2, leaf_max=32))
+    bench.run(SECOND)
+    bench.join(*range(1, 20))
+    bench.run(JOIN_GRACE_US)
+    gone_wave(bench, 6)
+    bench.run(SECOND)
+    departures = bench.chairman.departures
+    assert departures.frozen and len(bench.chairman.plan.home) == 19
+    gone_wave(bench, 6)  # reports are repeated
+    assert bench.chairman.thaw(bench.now, bench.out) == 6
+    bench.run(SECOND)
+    assert not departures.frozen and len(bench.chairman.plan.home) == 13
+    assert [n.what for n in bench.notices].count("removed") == 6
+    assert bench.chairman.thaw(bench.now, bench.out) == 0
+    cell = bench.chairman.plan.root
+    owner = Owner(cell, bench.chairman.plan.cells[cell].electorate, 1, host(1))
+    bench.chairman.on_report(1, Report(owner, (8, 9, 10), (), False), bench.now, bench.out)
+    bench.run(SECOND)
+    assert departures.frozen and len(bench.chairman.plan.home) == 13
