@@ -70,7 +70,7 @@ from sim.checks.tables import TableChecks
 from sim.checks.topology import WriteChecks
 from sim.checks.vms import VmChecks
 from sim.convergence import Convergence
-from sim.inspect import cells_of, owns
+from sim.inspect import cells_of, is_frozen, owns
 from sim.roll import Roll
 from sim.workload import (
     CONFIRMED,
@@ -180,7 +180,10 @@ class Checkers:
                 now[cell] = (order, None)
             else:
                 now[cell] = (order, (owner.electorate, owner.term))
-                self._claim(node, owner.cell, owner.electorate, owner.term, owner.contact.node_id)
+                if owner.contact.node_id not in self._world.pretenders:
+                    self._claim(
+                        node, owner.cell, owner.electorate, owner.term, owner.contact.node_id
+                    )
             held = before.get(cell)
             if held is not None and held != now[cell]:
                 fell = held[0] > order
@@ -305,7 +308,7 @@ class Checkers:
         self.placement.finish()
         self.convergence.look()
         since_us = world.engine.now - world.calm_since_us
-        if since_us < LIVENESS_US:
+        if since_us < LIVENESS_US or any(is_frozen(node) for node in world.candidates):
             return
         if self.convergence.converged_us is None:
             nodes, detail = self.convergence.why()
@@ -321,10 +324,19 @@ class Checkers:
         """What was asked of sound peers lately was answered, by a place or a reasoned no."""
         since_us = self._world.engine.now - PLACING_US
         lately = [p for p in self._workload.open.values() if p.changed_us >= since_us]
-        failed = sum(p.state in (FAILED, DOUBTFUL) for p in lately)
+        failed = sum(p.state == DOUBTFUL or self._failed_in_vain(p) for p in lately)
         if failed > 1 + len(lately) // 10:
             detail = f"{failed} of {len(lately)} placements of late found no answer"
             self._world.violation("cannot-place", (), detail)
+
+    def _failed_in_vain(self, placing: Placing) -> bool:
+        """Whether nobody could find a place that there was.
+
+        Where peers are broken for ever there may be none, and no way to prove it.
+        """
+        if placing.state != FAILED:
+            return False
+        return not self._world.abandoned or self.placement.could_place(placing.request)
 
     def _owners_by_cell(self) -> dict[int, list[Node]]:
         """Return who owns which cell: one look at each peer, for there are many cells to judge."""

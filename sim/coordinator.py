@@ -7,7 +7,7 @@ asked.
 Faults: an *outage* (questions are answered :class:`Lost` after a while and not carried out),
 *lost answers* (carried out, and yet answered ``Lost``), expiry of the chair lease, slowness, stale
 readings, emptying, and restoring an old copy.  While it knows less than it once did, whoever writes
-into it would bury what the peers know: a violation (``buried-topology``).
+into it would bury what peers know: a violation (``buried-topology``).
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from fabric.coordination.interface import (
 )
 from fabric.coordination.rules import carry_out, chair_of, create, end_chair, epoch_of
 from fabric.stream import Stream
+from fabric.tree.topology import newest_order
+from fabric.wire.codec import decode_record
+from fabric.wire.tree import NO_ORDER, Topo
+from sim.inspect import paths_of
 
 if TYPE_CHECKING:
     from sim.engine import Engine, Node
@@ -37,6 +41,10 @@ HALF_MIN_US: Final = 1_000
 HALF_SPREAD_US: Final = 3_000
 #: When nobody answers, the client says so after this long.
 LOST_AFTER_US: Final = 2_000_000
+
+#: Where the head of the topology is among the rows, behind how many bytes of its version.
+TOPO_ROW: Final = b"record/topo"
+VERSION_BYTES: Final = 8
 
 #: What :meth:`VirtualCoordinator.copy` returns and :meth:`VirtualCoordinator.restore` takes.
 Copy: TypeAlias = dict[bytes, bytes]
@@ -121,11 +129,26 @@ class VirtualCoordinator:
     def _answer(self, node: Node, request: CoordinatorRequest) -> CoordinatorAnswer:
         if isinstance(request, Load) and self.lagging is not None:
             return carry_out(_Rows(self.lagging), request, self._engine.now, "")
+        if self.newest is None or not isinstance(request, Commit):
+            return self.carry_out(request)
+        behind = self._is_behind()
         answer = self.carry_out(request)
-        if isinstance(answer, Committed) and self.newest is not None:
-            detail = "a topology is written over one that the coordinator has lost"
-            self._engine.on_violation("buried-topology", (node,), detail)
+        if isinstance(answer, Committed):
+            if behind:
+                detail = "a topology is written over one that the coordinator has lost"
+                self._engine.on_violation("buried-topology", (node,), detail)
+            self.newest = None  # from here it goes on; to put the other state back would lose this
         return answer
+
+    def _is_behind(self) -> bool:
+        """Tell whether some living peer knows of a newer topology than is stored.
+
+        What nobody knows of (its writer never learned that it was carried out) cannot be missed.
+        """
+        stored = self._rows.get(TOPO_ROW)
+        order = NO_ORDER if stored is None else decode_record(Topo, stored[VERSION_BYTES:]).order
+        living = [node for node in self._engine.nodes if node.alive]
+        return any(newest_order(paths_of(node).newest()) > order for node in living)
 
     def _loses(self, request: CoordinatorRequest) -> bool:
         if isinstance(request, Commit) and self.lose_commits:

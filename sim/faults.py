@@ -33,6 +33,8 @@ class World(Protocol):
     hypervisors: Hypervisors
     hosts: list[Node]
     candidates: list[Node]
+    #: Node ids of those that claimed cells that they do not own.
+    pretenders: set[int]
 
     def host(self, index: int) -> Node:
         """Return the node of host ``index`` (from 0), or of a candidate (from -1 downwards)."""

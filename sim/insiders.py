@@ -58,6 +58,7 @@ class Forger:
             if gossip is not None and len(others) > 1:
                 victim = others[stream.below(len(others))]
                 if self.lie == "owners":
+                    world.pretenders.add(node.node_id)
                     message = claim(node, stream.below)
                 else:
                     message = forged(self.lie, gossip, victim, stream.below)

@@ -62,3 +62,9 @@ def presides(node: Node) -> bool:
     """Tell whether the peer holds itself for the chairman now."""
     chairman = chairman_of(node)
     return chairman is not None and chairman.presides(node.now)
+
+
+def is_frozen(node: Node) -> bool:
+    """Tell whether the peer is chairman and removes nobody for a while."""
+    chairman = chairman_of(node) if node.alive else None
+    return chairman is not None and presides(node) and chairman.departures.frozen

@@ -91,6 +91,8 @@ class SimWorld:
         self.faults_begun = 0
         #: Indexes of nodes that are broken for ever: the others must do without them.
         self.abandoned: set[int] = set()
+        #: Node ids of those that claimed cells that they do not own.
+        self.pretenders: set[int] = set()
         self._all_disturbed_us = 0
         self._disturbed_us: dict[int, int] = {}
         self._absent = frozenset(scenario.absent)

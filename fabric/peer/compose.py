@@ -57,7 +57,7 @@ from fabric.stream import Stream
 from fabric.tree.chairman import Chairman
 from fabric.tree.joining import Joiner
 from fabric.tree.stored import StoredPath
-from fabric.tree.topology import PathStore
+from fabric.tree.topology import PathStore, newest_order
 from fabric.units import SECOND
 from fabric.wire.common import Done, Request
 from fabric.wire.gossip import Ack, Ping, ProbeAnswer, ProbeFor, Suspect, Sync, SyncAsk
@@ -149,7 +149,7 @@ class Peer:
             self._after_placement(out)
         if self.candidate:
             self.chairman = Chairman(self.me, self.settings, self.create, now)
-            self._witness(now, out)
+            self._witness(self.paths.newest(), now, out)
         self.stored = {}
         self.cells.settle(now, out)
         self.joiner.due = now
@@ -256,7 +256,7 @@ class Peer:
         if fresh is not None and (fresh.records or self.candidate) and self.path_due == NEVER:
             self.path_due = max(now + STORE_AFTER_US, self.path_stored_at + STORE_PATH_US)
             out.wake(self.path_due)
-        self._witness(now, out)
+        self._witness(msg, now, out)
         topo = self.paths.topo
         if topo is not None and topo is not before:
             self._meet_chairman(before, topo, out)
@@ -269,14 +269,14 @@ class Peer:
         if before is None or (before.order[:2], before.chairman) != (topo.order[:2], topo.chairman):
             out.notify(ChairmanChangedNotice(topo.order, topo.chairman))
 
-    def _witness(self, now: int, out: Sink) -> None:
+    def _witness(self, news: Path, now: int, out: Sink) -> None:
         """Let our chairman know what the fabric knows: its coordinator must not know less."""
-        if self.chairman is not None and self.paths.topo is not None:
-            self.chairman.witness(self.paths.topo.order, now, out)
+        if self.chairman is not None:
+            self.chairman.witness(newest_order(news), now, out)
 
     def _on_topo_ask(self, sender: int, msg: TopoAsk, now: int, out: Sink) -> None:
         if sender == msg.asker.node_id and self.paths.topo is not None:
-            out.send(msg.asker, Path(self.paths.topo, (), ()))
+            out.send(msg.asker, self.paths.newest())
 
     def _on_join(self, sender: int, msg: Join, now: int, out: Sink) -> None:
         if self.chairman is not None and self.chairman.presides(now):

@@ -3,7 +3,8 @@
 A seat grants the cell's lease to one asker at a time, for ``lease_us`` from when it was asked.
 
 * It makes (term, grantee) durable before it grants a *new* term; renewals cost no disk.
-* It holds at most one unexpired grant, whatever the electorate's version, and refuses lower ones.
+* It holds at most one unexpired grant, whatever the electorate's version, and refuses lower ones,
+  also than the one that it voted under before a restart.
 * After a restart it grants nothing for one lease: what it had granted may still run.
 * When a grant lapses it tells the standbys that the owner named, so that an election starts at
   once and not only when gossip has found the owner dead.
@@ -60,6 +61,8 @@ class Seat:
             # unreadable: something was granted, we do not know what; wait it out
             self.cold_until = now + self.settings.lease_us
             return
+        # the record may be older than the vote: it is stored later, and a crash came in between
+        self.electorate = max(self.electorate, state.electorate)
         self.term = max(self.term, state.term)
         self.cold_until = now + self.settings.lease_us
 

@@ -16,7 +16,19 @@ from itertools import pairwise
 
 from fabric.machine import Contact
 from fabric.stream import mix
-from fabric.wire.tree import NO_ORDER, CellRecord, Owner, Path, Stamp, Topo
+from fabric.wire.tree import NO_ORDER, CellRecord, Order, Owner, Path, Stamp, Topo
+
+
+def newest_order(news: Path) -> Order:
+    """Return the order of the last write that ``news`` tells of."""
+    newest = news.topo.order if news.topo is not None else NO_ORDER
+    for record in news.records:
+        newest = max(newest, record.order)
+    return newest
+
+
+def _order_of(record: CellRecord) -> Order:
+    return record.order
 
 
 class PathStore:
@@ -138,6 +150,15 @@ class PathStore:
     def root(self) -> int:
         """The root cell, 0 if unknown."""
         return self.path[-1] if self.complete else 0
+
+    def newest(self) -> Path:
+        """Return the head of the topology, and the newest record where that is newer still.
+
+        A chairman may write, tell a seat its cell's record, and die before it tells who it is.
+        """
+        records = sorted(self.records.values(), key=_order_of)[-1:]
+        known = self.topo.order if self.topo is not None else NO_ORDER
+        return Path(self.topo, tuple([r for r in records if r.order > known]), ())
 
     def above(self, cell: int) -> tuple[int, ...]:
         """Return the cells of the path from ``cell`` up, ``cell`` included."""

@@ -9,7 +9,7 @@ majority of those it asked must have answered lately:
 * when they have not for long, it resigns, and leaves the chair to the others for a while.
 
 Where a majority has really died every chairman is unheard.  So whoever wins the chair again soon
-after resigning takes it that the others fared no better: it stays, and judges.
+after it had to resign twice takes it that the others fare no better: it stays, and judges.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ ASK_US: Final = 2 * SECOND
 LATELY_US: Final = 10 * SECOND
 #: So long another candidate may take the chair; then we are one among them again.
 ABSTAIN_US: Final = 20 * SECOND
-#: Who resigned so long ago knows nothing of how others fared: each of a few tried ten seconds.
+#: Resignations of so long ago say nothing any more: others may have been heard well meanwhile.
 SOON_US: Final = 120 * SECOND
+#: Once may be chance: another one was heard, and lost the coordinator.
+ENOUGH: Final = 2
 #: Who stays unheard stays so long: a freeze thaws in it, and the dead are removed.
 STAY_US: Final = 90 * SECOND
 #: Peers asked at once beside the root's seats.
@@ -40,7 +42,7 @@ NUMBER: Final = 0
 class Touch:
     """Asks for signs of life, and counts them."""
 
-    __slots__ = ("asked", "began", "due", "heard", "resigned", "stays", "turn")
+    __slots__ = ("asked", "began", "due", "heard", "resigned", "stays", "turn", "vain")
 
     def __init__(self) -> None:
         self.due = NEVER
@@ -48,13 +50,16 @@ class Touch:
         self.asked: dict[int, int] = {}  # whom we asked lately -> when
         self.heard: dict[int, int] = {}  # of these, who answered -> when
         self.resigned = -NEVER
+        self.vain = 0  # how often we resigned of late
         self.stays = False
         self.turn = 0
 
     def begin(self, now: int) -> None:
         """We are chairman from now on."""
         self.began = now
-        self.stays = now - self.resigned < SOON_US
+        if now - self.resigned >= SOON_US:
+            self.vain = 0
+        self.stays = self.vain >= ENOUGH
         self.asked = {}
         self.heard = {}
         self.due = now + ASK_US // 2
@@ -65,6 +70,7 @@ class Touch:
     def resign(self, now: int) -> None:
         """We leave the chair because we are not heard."""
         self.resigned = now
+        self.vain += 1
 
     def answered(self, sender: int, now: int) -> None:
         if sender in self.asked:

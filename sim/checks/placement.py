@@ -96,6 +96,16 @@ class PlacementChecks:
                 world.violation("wrong-refusal", (node,), detail)
                 return
 
+    def could_place(self, request: PlacementRequest) -> bool:
+        """Tell whether a host of which something is expected has room for ``request`` now."""
+        self._roll.refresh()
+        return any(
+            row.books is not None
+            and row.index not in self._world.abandoned
+            and _verdict(row.node, row.books, request) == FITS
+            for row in self._roll.rows
+        )
+
     def finish(self) -> None:
         """Judge the whole run: how often hosts had to refuse what their owners sent."""
         share = 100 * self._refused_by_hosts // max(self._placed, 1)

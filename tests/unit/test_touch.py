@@ -80,17 +80,27 @@ def test_where_there_is_nobody_nobody_is_missed() -> None:
     assert not fabric.touch.lost(fabric.now)
 
 
-def test_who_gets_the_chair_again_at_once_stays_and_judges() -> None:
+def test_who_had_to_resign_again_and_again_stays_and_judges() -> None:
     fabric = Fabric(hosts=12, hear=3)
-    fabric.touch.resign(10 * SECOND)
-    begun = 10 * SECOND + ABSTAIN_US
-    fabric.touch.begin(begun)
+    begun = 0
+    for _ in range(2):
+        fabric.pass_time(begun + LATELY_US)
+        assert fabric.touch.lost(fabric.now)
+        assert not fabric.touch.may_judge()
+        fabric.touch.resign(fabric.now)
+        begun = fabric.now + ABSTAIN_US
+        fabric.touch.begin(begun)
     fabric.pass_time(begun + STAY_US - 1)
     assert fabric.touch.may_judge()
     assert not fabric.touch.lost(fabric.now)
     fabric.pass_time(begun + STAY_US)
     assert fabric.touch.lost(fabric.now)
-    # long afterwards another one may have been heard well meanwhile
-    fabric.touch.begin(10 * SECOND + SOON_US)
-    assert not fabric.touch.may_judge() or fabric.touch.sure()
-    assert not fabric.touch.stays
+
+
+def test_resignations_of_long_ago_are_forgotten() -> None:
+    fabric = Fabric(hosts=12, hear=3)
+    for at in (10 * SECOND, 40 * SECOND):
+        fabric.touch.resign(at)
+    fabric.touch.begin(40 * SECOND + SOON_US)
+    fabric.pass_time(45 * SECOND + SOON_US)
+    assert not fabric.touch.may_judge()
