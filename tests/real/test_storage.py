@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from xxhash import xxh3_64_digest
 
 from fabric.errors import DataDirectoryError, StorageError
 from fabric.machine import Write
@@ -184,3 +186,131 @@ async def test_what_was_called_durable_is_found_after_sigkill(tmp_path: Path) ->
         await storage.close()
         assert set(told) <= found
         assert found == set(range(len(found)))  # in order: no hole
+
+
+# --- bit rot --------------------------------------------------------------------------------------
+
+
+def flip(path: Path, place: int, bit: int = 0) -> None:
+    """Turn one bit of a file around."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1 << bit]))
+
+
+def rotten(directory: Path, what: bytes, bit: int = 0) -> int:
+    """Flip a bit in every copy of ``what`` in the database. Returns how many there are."""
+    path = directory / "peer.lmdb" / "data.mdb"
+    content = path.read_bytes()
+    places = [at for at in range(len(content)) if content.startswith(what, at)]
+    for place in places:
+        flip(path, place, bit)
+    return len(places)
+
+
+def filled(directory: Path) -> dict[bytes, bytes]:
+    """Fill a data directory and return its records."""
+    records = {b"host/r/%016x" % i: b"reservation %06d" % i for i in range(200)}
+    records[b"seat/%016x" % 7] = b"the vote in cell 7"
+    records[b"topo/path"] = b"where we are in the tree"
+    environment = Environment(directory, node_id=5)
+    environment.commit([Write(key, value) for key, value in records.items()])
+    environment.close()
+    return records
+
+
+def test_a_flipped_bit_in_what_was_promised_is_told_by_its_key(tmp_path: Path) -> None:
+    filled(tmp_path)
+    assert rotten(tmp_path, b"the vote in cell 7") >= 1
+    with pytest.raises(DataDirectoryError, match="1 damaged records") as caught:
+        Environment(tmp_path)
+    assert caught.value.data["keys"] == "seat/0000000000000007"
+
+
+def test_a_flipped_bit_in_a_key_or_a_checksum_is_told(tmp_path: Path) -> None:
+    filled(tmp_path / "a")
+    assert rotten(tmp_path / "a", b"r/%016x" % 150) >= 1
+    filled(tmp_path / "b")
+    assert rotten(tmp_path / "b", xxh3_64_digest(b"host/r/%016x" % 9 + b"reservation 000009")) >= 1
+    for directory in ("a", "b"):
+        with pytest.raises(DataDirectoryError, match="damaged records"):
+            Environment(tmp_path / directory)
+
+
+def test_what_others_tell_again_is_dropped_where_it_is_damaged(tmp_path: Path) -> None:
+    records = filled(tmp_path)
+    assert rotten(tmp_path, b"where we are in the tree", bit=5) >= 1
+    del records[b"topo/path"]
+    for _ in range(2):  # and the account is right again
+        environment = Environment(tmp_path, node_id=5)
+        assert dict(environment.records()) == records
+        environment.close()
+
+
+def test_a_record_that_vanished_is_missed(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with lmdb.open(str(tmp_path / "peer.lmdb"), max_dbs=4, lib_version=0) as env:
+        records = env.open_db(b"records")
+        with env.begin(db=records, write=True) as txn:
+            assert txn.delete(b"host/r/%016x" % 42)
+    with pytest.raises(DataDirectoryError, match="lost records"):
+        Environment(tmp_path)
+
+
+def test_a_flipped_bit_in_the_identity_is_told(tmp_path: Path) -> None:
+    Environment(tmp_path, node_id=123_456_789).close()
+    assert rotten(tmp_path, b"123456789") >= 1
+    with pytest.raises(DataDirectoryError, match="damaged records"):
+        Environment(tmp_path)
+
+
+def test_a_directory_of_an_older_version_is_refused(tmp_path: Path) -> None:
+    Environment(tmp_path).close()
+    with lmdb.open(str(tmp_path / "peer.lmdb"), max_dbs=4, lib_version=0) as env:
+        meta = env.open_db(b"meta")
+        with env.begin(db=meta, write=True) as txn:
+            txn.put(b"format", b"1")
+    with pytest.raises(DataDirectoryError, match="an older version"):
+        Environment(tmp_path)
+
+
+#: Opens a data directory and prints what it holds, as one number; or why it cannot.
+READER = """
+import sys
+from pathlib import Path
+from fabric.errors import DataDirectoryError
+from fabric.storage.environment import Environment
+try:
+    environment = Environment(Path(sys.argv[1]))
+    print(sorted(environment.records()))
+except DataDirectoryError:
+    print("refused")
+"""
+
+
+def test_a_bit_flipped_anywhere_never_gives_other_records(tmp_path: Path) -> None:
+    """Whatever LMDB makes of a damaged page, no peer goes on with records that it did not write.
+
+    (LMDB may end the process: a page that it follows may lead nowhere. That is no wrong answer.)
+    """
+    records = filled(tmp_path / "0")
+    content = (tmp_path / "0" / "peer.lmdb" / "data.mdb").read_bytes()
+    draw = random.Random(7)
+    readers = []
+    for number in range(1, 17):
+        directory = tmp_path / str(number) / "peer.lmdb"
+        directory.mkdir(parents=True)
+        (directory / "data.mdb").write_bytes(content)
+        flip(directory / "data.mdb", draw.randrange(len(content)), draw.randrange(8))
+        command = [sys.executable, "-c", READER, str(directory.parent)]
+        readers.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    told = []
+    for reader in readers:
+        out, _ = reader.communicate(timeout=60)
+        told.append(out.strip() if reader.returncode == 0 else "ended")
+    whole = repr(sorted(records.items()))
+    without_path = repr(sorted(item for item in records.items() if item[0] != b"topo/path"))
+    assert set(told) <= {whole, without_path, "refused", "ended"}
+    assert told.count(whole) < len(told)
