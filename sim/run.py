@@ -56,13 +56,9 @@ class Run:
         with collector_at_rest(), interruptible(engine):
             self._began_cpu = time.process_time()
             self._began_wall = time.monotonic()
-            freeze_at = 0
             while engine.now < end and engine.run(min(engine.now + STEP_US, end)):
                 if display is not None and display.due():
                     display.show(self.snapshot())
-                if engine.now >= freeze_at:
-                    gc.freeze()
-                    freeze_at = engine.now + SECOND
             if scenario.checkers and not engine.stop:
                 self.checkers.finish()
             return self.result()
@@ -136,13 +132,20 @@ def run(scenario: Scenario, display: Display | None = None) -> Result:
     return Run(scenario).go(display)
 
 
+#: New objects in which the garbage collector looks for cycles. Only crashed nodes leave any.
+COLLECT_AT: Final = 2_000_000
+
+
 @contextlib.contextmanager
 def collector_at_rest() -> Iterator[None]:
-    """Keep the cyclic garbage collector from walking millions of living objects."""
+    """Keep the cyclic garbage collector from walking millions of living objects, again and again.
+
+    Nearly all that a run allocates and keeps (hosts, their tables) lives to its end.
+    """
     threshold = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 1_000)
+    gc.set_threshold(COLLECT_AT, 50, 1_000)
     try:
         yield
     finally:
