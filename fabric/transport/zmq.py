@@ -34,6 +34,7 @@ from fabric.transport.link import Link, set_common
 from fabric.transport.pump import Pump
 from fabric.wire.codec import decode_frame, encode_frame
 from fabric.wire.common import Failure, Response
+from fabric.wire.trust import Signed
 
 _LOG = logging.getLogger("fabric.transport")
 
@@ -72,6 +73,11 @@ class ZmqTransport:
         """Tell ``tell`` why others do not trust us, or we them."""
         if self._guard is not None:
             self._guard.on_trouble = tell
+
+    def trust(self, signed: Signed) -> None:
+        """Let in whom a certificate names, as if it had been shown. Raises :class:`Untrusted`."""
+        if self._guard is not None:
+            self._guard.trust.admit(signed)
 
     async def start(self, node_id: int, deliver: Deliver) -> None:
         self._loop = asyncio.get_running_loop()
