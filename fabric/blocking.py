@@ -16,6 +16,7 @@ from fabric import api
 from fabric.machine import Contact, Message
 from fabric.placement.request import Placed, PlacementRequest
 from fabric.survey import PLACE_WITHIN_S, READ_WITHIN_S, TreeCell
+from fabric.wire.adoption import Adopted
 from fabric.wire.peer import MemberRow, Status
 from fabric.wire.seeing import EventRow
 
@@ -79,6 +80,9 @@ class BlockingFabric:
 
     def release(self, placement: Placed, timeout_s: float = READ_WITHIN_S) -> None:
         self._wait(self._fabric.release(placement, timeout_s))
+
+    def adopt(self, partial: bool = False) -> Adopted:
+        return self._wait(self._fabric.adopt(partial))
 
     def call(self, to: Contact, body: Message, timeout_s: float = READ_WITHIN_S) -> Message:
         return self._wait(self._fabric.call(to, body, timeout_s))

@@ -86,6 +86,10 @@ MAX_RECORD_BYTES: Final = 65536
 
 #: Bytes of one transaction of the coordinator: ZooKeeper takes messages below 1 MB.
 MAX_TRANSACTION_BYTES: Final = 900_000
+#: Cell records in one part of an adoption, beside the frame limit; and parts of one: together they
+#: hold the largest tree that there is.
+MAX_ADOPT_RECORDS: Final = 64
+MAX_ADOPT_PARTS: Final = 65536
 #: Requests that wait for the coordinator at one peer; a chairman has two under way.
 MAX_COORDINATOR_WAITING: Final = 256
 

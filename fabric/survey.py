@@ -19,6 +19,7 @@ from fabric.limits import MAX_DEPTH
 from fabric.machine import Contact, Message
 from fabric.placement.explain import refused_error
 from fabric.placement.request import Placed, PlacementRequest
+from fabric.wire.adoption import Adopted
 from fabric.wire.peer import MemberRow, Members, MembersAsk, Status, StatusAsk
 from fabric.wire.placement import ConfirmAsk, PlaceAsk, Refusal, ReleaseAsk
 from fabric.wire.seeing import (
@@ -205,6 +206,15 @@ class Calls(ABC):
         """Give the reserved room back. Works also when it is gone already."""
         body = ReleaseAsk(placement, round(timeout_s * 1000))
         await self._ask_peer(body, timeout_s + _GRACE_S)
+
+    async def adopt(self, partial: bool = False, timeout_s: float = READ_WITHIN_S) -> Adopted:
+        """Have the halted chairman publish what the fabric knows: its coordinator lost it.
+
+        See :func:`fabric.adopting.adopt`, also for the errors.
+        """
+        from fabric.adopting import adopt
+
+        return await adopt(self, partial, timeout_s)
 
     async def _read_cell(
         self,

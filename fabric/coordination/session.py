@@ -11,7 +11,8 @@ What kazoo does not do by itself:
   transactions, for ever.  After one session timeout without connection the session is over anyway;
   then a new client starts, one that has seen nothing.
 * Its delays between tries grow to an hour; here they end at half a second.
-* It writes credentials to its debug log; its logger here is deaf to that level.
+* It writes credentials to its debug log, and a warning at each try of an outage; from its logger
+  here only errors come through.  The chairman's notices tell of outages.
 * It tells nobody which session timeout the server granted; we look over its shoulder.
 """
 
@@ -45,8 +46,9 @@ _LONGEST_PAUSE_S: Final = 0.5
 #: How long closing waits for a server that may be frozen; the thread ends by itself later.
 _CLOSE_WITHIN_S: Final = 1.0
 
+_LOG: Final = logging.getLogger("fabric.coordination")
 _KAZOO_LOG: Final = logging.getLogger("fabric.coordination.kazoo")
-_KAZOO_LOG.addFilter(lambda record: record.levelno >= logging.INFO)
+_KAZOO_LOG.addFilter(lambda record: record.levelno >= logging.ERROR)
 
 #: Whatever says that the connection or session broke, and that the outcome is unknown.
 BROKEN: Final = (
@@ -223,7 +225,7 @@ class Session:
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:  # the loop is closed: nobody wants to know any more
-            _KAZOO_LOG.debug("an event came after the loop was closed")
+            _LOG.debug("an event of ZooKeeper came after the loop was closed")
 
 
 def _end(client: KazooClient, then: Callable[[], None]) -> None:
@@ -234,7 +236,7 @@ def _end(client: KazooClient, then: Callable[[], None]) -> None:
             client.stop()
             client.close()
         except Exception as error:  # it is given up; what matters is that its session ends
-            _KAZOO_LOG.warning("a ZooKeeper client did not stop cleanly: %s", type(error).__name__)
+            _LOG.warning("a ZooKeeper client did not stop cleanly: %s", type(error).__name__)
         then()
 
     threading.Thread(target=work, name="fabric-zookeeper-end", daemon=True).start()

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from fabric.errors import BadInput
+from fabric.errors import BadInput, NotFound
 from fabric.machine import (
     NEVER,
     Contact,
@@ -59,6 +59,7 @@ from fabric.tree.joining import Joiner
 from fabric.tree.stored import StoredPath
 from fabric.tree.topology import PathStore, newest_order
 from fabric.units import SECOND
+from fabric.wire.adoption import AdoptAsk
 from fabric.wire.common import Done, Request
 from fabric.wire.gossip import Ack, Ping, ProbeAnswer, ProbeFor, Suspect, Sync, SyncAsk
 from fabric.wire.peer import LeaveAsk, MembersAsk, StatusAsk
@@ -93,7 +94,7 @@ class Peer:
     """One peer of the fabric, without I/O."""
 
     __slots__ = (
-        "books", "boot_id", "candidate", "cells", "chairman", "create", "joiner", "me",
+        "adopter", "books", "boot_id", "candidate", "cells", "chairman", "create", "joiner", "me",
         "path_due", "path_stored_at", "paths", "router", "router_due", "settings", "stored",
         "stored_path", "tables",
     )  # fmt: skip
@@ -134,6 +135,7 @@ class Peer:
         seats = {k: v for k, v in self.stored.items() if k.startswith(b"seat/")}
         self.cells = Cells(me, boot_id, role, self.paths, self.joiner, settings, stream, seats)
         self.chairman: Chairman | None = None
+        self.adopter: Caller | None = None  # who waits for an adoption to be written
         self.tables = CellTables(self.cells)
         self.router = Router(self.tables, books, stream)
         self.router_due = NEVER  # kept here: asking the router costs more than a plain tick
@@ -311,6 +313,8 @@ class Peer:
         if self.chairman is None:
             return
         self.chairman.coordinated(event.token, event.answer, now, out)
+        if self.chairman.adoption.outcome is not None:
+            self._tell_adopter(self.chairman, out)
         self.joiner.insist_on(self.chairman.lease.coordinator_id)
         if self.chairman.presides(now) and not self.paths.placed:
             self.joiner.doubt(now, out)
@@ -336,6 +340,8 @@ class Peer:
             caller.respond(out, reading.members(self.cells, body.cell, now))
         elif cls in seeing.ASKS:
             caller.respond(out, seeing.answer(body, self.cells, self.chairman, now, out))
+        elif cls is AdoptAsk:
+            self._adopt(caller, body, now, out)
         elif cls is LeaveAsk:
             self._leave(now, out)
             caller.respond(out, Done())
@@ -345,6 +351,22 @@ class Peer:
             self._after_placement(out)
         else:
             caller.respond(out, BadInput(f"a peer does not answer {cls.__name__}"))
+
+    def _adopt(self, caller: Caller, ask: AdoptAsk, now: int, out: Sink) -> None:
+        if self.chairman is None:
+            caller.respond(out, NotFound("this peer is no candidate"))
+            return
+        answer = self.chairman.adopt(ask, now, out)
+        if answer is not None:
+            caller.respond(out, answer)
+        else:
+            self.adopter = caller
+
+    def _tell_adopter(self, chairman: Chairman, out: Sink) -> None:
+        outcome, chairman.adoption.outcome = chairman.adoption.outcome, None
+        caller, self.adopter = self.adopter, None
+        if caller is not None and outcome is not None:
+            caller.respond(out, outcome)
 
     def _on_placement(self, sender: int, msg: Any, now: int, out: Sink) -> None:
         self.tables.now = now

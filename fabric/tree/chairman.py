@@ -17,7 +17,8 @@ Theory of operation
 * A coordinator that knows less than the peers was emptied, or restored from an old copy.  Then the
   chairman is HALTED: it writes nothing, alarms, and reads again every second.  What the peers know
   it hears from its own peer (:meth:`Chairman.witness`), from the reports of owners and, where its
-  own peer is behind what it read (it just started), by asking the root's seats first.
+  own peer is behind what it read (it just started), by asking the root's seats first.  An operator
+  may have it publish what the fabric knows: :mod:`fabric.tree.adoption`.
 * Who is gone, and when so many are that removals freeze: :mod:`fabric.tree.departures`.
 """
 
@@ -37,10 +38,12 @@ from fabric.coordination.interface import (
     Severed,
     Vacated,
 )
-from fabric.errors import BadFrame
+from fabric.errors import BadFrame, Conflict, FabricError, Unavailable
+from fabric.ids import format_id
 from fabric.machine import NEVER, Contact, Sink
 from fabric.settings import Settings
 from fabric.tree import telling
+from fabric.tree.adoption import Adoption
 from fabric.tree.chair import ChairLease, ChairmanNotice
 from fabric.tree.chronicle import Chronicle
 from fabric.tree.departures import Departures
@@ -48,9 +51,12 @@ from fabric.tree.inquest import Inquests
 from fabric.tree.planner import Plan
 from fabric.tree.readmission import NO_CELL, Readmission
 from fabric.tree.roster import Cell
+from fabric.tree.soundness import fault_in
 from fabric.tree.touch import ABSTAIN_US, Touch
 from fabric.units import SECOND
+from fabric.wire.adoption import AdoptAsk
 from fabric.wire.codec import decode_record, encode_record
+from fabric.wire.common import Done
 from fabric.wire.tree import (
     NO_ORDER,
     OBSERVER,
@@ -74,6 +80,8 @@ PRESIDING: Final = 2
 #: The coordinator holds no topology, or one older than the peers', or one that we cannot read:
 #: alarmed, writing nothing.
 HALTED: Final = 3
+#: Publishing, at an operator's wish, what the coordinator lost.
+ADOPTING: Final = 4
 #: How long a halted chairman waits before it reads again: the operator may have mended it, or what
 #: was read was only stale.
 HALTED_READ_US: Final = 1 * SECOND
@@ -114,6 +122,7 @@ class Chairman:
         self.touch = Touch()
         self.chronicle = Chronicle()
         self.removing: list[int] = []  # taken out by the write that comes next
+        self.adoption = Adoption()
         self.writing: tuple[list[Cell], list[int], list[int]] | None = None
         self.token = 0
         self.write_token = 0
@@ -192,6 +201,7 @@ class Chairman:
             out.notify(ChairmanNotice("lost"))
         self.state = FOLLOWING
         self.touch.end()
+        self.adoption.fail(Unavailable("the chair was lost meanwhile; adopt again"))
         self.writing = None
         self.write_token = 0
         self.joins = {}
@@ -201,6 +211,8 @@ class Chairman:
     def _read_or_written(self, answer: Any, now: int, out: Sink) -> None:
         if not self.lease.holds(now):
             self._stop(out)
+        elif self.state == ADOPTING:
+            self._adopted(answer, now, out)
         elif isinstance(answer, Loaded):
             self._loaded(answer, now, out)
         elif isinstance(answer, Committed):
@@ -222,6 +234,9 @@ class Chairman:
             topo, records = self._decode(loaded)
         except BadFrame as error:
             self._halt(f"the topology cannot be read: {error.message}", now, out)
+            return
+        if topo is not None and (fault := fault_in(topo, records)):
+            self._halt(f"the topology makes no tree: coordinator node {fault}", now, out)
             return
         if topo is None and not self.create:
             why = "the coordinator holds no topology, and this peer may not make one"
@@ -256,13 +271,20 @@ class Chairman:
         self._write(now, out, announce=True)
 
     def _decode(self, loaded: Loaded) -> tuple[Topo | None, list[CellRecord]]:
+        """Read the records. Raises :class:`BadFrame`, naming the one that is none."""
         topo = None
         records = []
         for record in loaded.records:
-            if record.path == "topo":
-                topo = decode_record(Topo, record.value)
-            elif record.path.startswith("cell/"):
-                records.append(decode_record(CellRecord, record.value))
+            try:
+                if record.path == "topo":
+                    topo = decode_record(Topo, record.value)
+                elif record.path.startswith("cell/"):
+                    cell = decode_record(CellRecord, record.value)
+                    if record.path != f"cell/{cell.cell}":
+                        raise BadFrame(f"it is the record of cell {cell.cell}")
+                    records.append(cell)
+            except BadFrame as error:
+                raise BadFrame(f"coordinator node {record.path}: {error.message}") from None
         return topo, records
 
     def _halt(self, why: str, now: int, out: Sink) -> None:
@@ -271,6 +293,48 @@ class Chairman:
         if why != self.halted_for:
             self.halted_for = why
             out.notify(ChairmanNotice("halted", why))
+
+    # --- adoption --------------------------------------------------------------------------------
+
+    def adopt(self, ask: AdoptAsk, now: int, out: Sink) -> Done | FabricError | None:
+        """Take a part of what the fabric knows, to publish it. ``None``: the answer comes later,
+        as :attr:`Adoption.outcome`."""
+        epoch = self.lease.epoch
+        if epoch is None or not self.lease.holds(now):
+            holder = format_id(self.lease.holder)
+            return Conflict("this candidate does not hold the chair", {"holder": holder})
+        if self.state == ADOPTING:
+            return Conflict("an adoption is under way already")
+        if self.state == PRESIDING or not self.halted_for:
+            return Conflict("the chairman is not halted: nothing is to be adopted")
+        try:
+            if not self.adoption.take(ask):
+                return Done()
+            coordinator_id = self.lease.coordinator_id
+            self.adoption.begin(epoch, coordinator_id, self.me, self.seen, self.versions)
+        except FabricError as error:
+            return error
+        self.state = ADOPTING
+        self.next_batch = NEVER
+        self._publish(out)
+        return None
+
+    def _publish(self, out: Sink) -> None:
+        assert self.lease.epoch is not None
+        commit = self.adoption.next_commit(self.lease.epoch)
+        if commit is None:
+            self._load(out)
+        else:
+            self.write_token = self.next_token()
+            out.coordinate(commit, self.write_token)
+
+    def _adopted(self, answer: Any, now: int, out: Sink) -> None:
+        if isinstance(answer, Committed):
+            self._publish(out)
+            return
+        self.adoption.fail(Unavailable("the coordinator did not take a write; adopt again"))
+        self.state = HALTED
+        self.next_batch = now + HALTED_READ_US
 
     # --- is the coordinator the newest? ----------------------------------------------------------
 

@@ -258,6 +258,18 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "topology adopt", "publish what the fabric knows to a coordinator that lost it",
+        "nodes.cli.adopt:run", settings=_ASK,
+        arguments=(
+            Setting("partial", Kind.FLAG, "leave out cells that cannot be read; their hosts join "
+                    "anew", False),
+        ),
+        description="For a fabric whose coordinator was emptied or restored from an old copy: its "
+        "chairman is\nhalted and alarms. Collects the cell records from their owners and has the "
+        "chairman write\nthem under the next generation. Ask any peer.",
+        examples=(("fabric topology adopt --peer tcp://127.0.0.1:7001", ""),),
+    ),
+    Command(
         "place", "reserve room for a VM on the best host", "nodes.cli.place:place", settings=_ASK,
         arguments=(
             Setting("cpu", Kind.INT, "vCPUs", 1, low=1, high=MAX_HOST_CPU, metavar="N"),

@@ -25,6 +25,7 @@ PACKAGES = ("fabric", "agent", "nodes", "sim")
 #: Modules (and everything below them) that touch the world.
 EDGE = {
     "fabric",  # __init__: the public names, loaded when first used
+    "fabric.adopting",
     "fabric.api",
     "fabric.blocking",
     "fabric.client",
