@@ -19,8 +19,8 @@ from fabric.errors import Conflict
 from fabric.settings import Settings
 from fabric.tree.chair import ChairmanNotice
 from nodes.demo.zookeepers import Ensemble, missing
-from tests.real.processes import cluster, keys_of
 from tests.real.processes import fabric as command
+from tests.real.processes import keys_of
 
 PATIENCE_S = 60.0
 _NAMES = itertools.count()
@@ -126,7 +126,7 @@ async def test_an_emptied_coordinator_adopts_what_the_fabric_knows() -> None:
             create(coordinator._rows, 77)
 
         async def adopt(address: str) -> None:
-            async with fabric.connect(address, keys=cluster().directory) as client:
+            async with fabric.connect(address, keys=keys_of("adoption-asker")) as client:
                 adopted = await client.adopt()
             assert adopted.hosts == 7
 
