@@ -22,13 +22,9 @@ if TYPE_CHECKING:
 _MAX_ROUNDS = 100
 
 
-def preform(world: SimWorld) -> None:
-    """Write a topology of all nodes of ``world``; call before any of them starts."""
+def preform(world: SimWorld, plan: Plan) -> None:
+    """Write ``plan``, which has all nodes of ``world``; call before any of them starts."""
     settings = world.settings
-    plan = Plan(settings)
-    plan.add_hosts([node.contact for node in world.hosts])
-    for node in world.candidates:
-        plan.add_observer(node.contact)
     _seat(plan)
 
     first = world.candidates[0]
@@ -43,6 +39,15 @@ def preform(world: SimWorld) -> None:
     written = world.coordinator.carry_out(Commit(chair.epoch, tuple(puts)))
     assert isinstance(written, Committed)
     _store_paths(world, plan, topo, records)
+
+
+def planned(world: SimWorld) -> Plan:
+    """Return the tree that the chairman's planner makes of the nodes of ``world``."""
+    plan = Plan(world.settings)
+    plan.add_hosts([node.contact for node in world.hosts])
+    for node in world.candidates:
+        plan.add_observer(node.contact)
+    return plan
 
 
 def _seat(plan: Plan) -> None:

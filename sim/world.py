@@ -14,13 +14,14 @@ from agent.host import HostSpec, simulated_host
 from fabric.machine import Contact
 from fabric.peer.compose import Peer
 from fabric.tree.chairman import ChairmanNotice
+from fabric.tree.planner import Plan
 from fabric.units import MS, SECOND
 from sim.coordinator import VirtualCoordinator
 from sim.engine import Engine, Node, Process
 from sim.faults import Fault, kill_plan, schedule
 from sim.hypervisor import Hypervisors
 from sim.network import Network
-from sim.preform import preform
+from sim.preform import planned, preform
 from sim.scenario import CALM_S, Scenario, peer_settings
 from sim.streams import Streams
 from sim.trace import Trace
@@ -126,13 +127,17 @@ class SimWorld:
         """Return where a node listens. Names are for people; nothing depends on them."""
         return f"sim://{role.name}"
 
+    def tree(self) -> Plan:
+        """Return the tree that a preformed run begins with."""
+        return planned(self)
+
     # --- starting ---------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Schedule all arrivals and faults."""
         scenario, engine = self.scenario, self.engine
         if scenario.preformed:
-            preform(self)
+            preform(self, self.tree())
         for node in self.candidates:
             engine.at(node.role.candidate * 100 * MS, lambda node=node: self.restart(node))  # type: ignore[misc]
         for node in self.hosts:

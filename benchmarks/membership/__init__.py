@@ -10,7 +10,9 @@ ZeroMQ (loopback) and put through this, in order:
 4. *killed* (SIGKILL) and *cut off* (SIGSTOP for good), one after another: the time until every
    member of the victim's cell knows, and the root's owner counts one host less;
 5. *takeover*: leaf cells' owners are ended, half of the times while the coordinator does not
-   answer: the time until a placement that can only go into that cell succeeds again.
+   answer: the time until a placement that can only go into that cell succeeds again;
+6. *simulated* (:mod:`benchmarks.membership.scale`), with the same code: state and traffic of a peer
+   in a tree of a million hosts, a storm of 10,000 joins, what the chairman writes for one death.
 
 Peers that are to be killed or stopped have a process each; the others share a few.  Serf's agents
 are Debian's, one process each, with their ``lan`` profile and ``-retry-interval 1s``.

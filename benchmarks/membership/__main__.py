@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.membership import plan as goals
-from benchmarks.membership import serf_side
+from benchmarks.membership import scale, serf_side
 from benchmarks.membership.fabric_side import FabricSide, Figures, note, quantile
 from benchmarks.membership.plan import FULL, QUICK, Plan
 from benchmarks.membership.serf_side import SerfFigures, SerfSide
@@ -37,7 +38,13 @@ def main() -> int:
         serf = asyncio.run(SerfSide(plan).run())
     else:
         note("serf is not installed (apt-get install serf): its figures are missing")
-    result = summarize(plan, figures, serf)
+    note("simulating: a million hosts, a storm of joins, one death")
+    simulated = {
+        "scale": scale.compare(),
+        "storm": scale.storm(plan.simulated),
+        "death": scale.death(plan.simulated),
+    }
+    result = summarize(plan, figures, serf, simulated)
     if options.json:
         print(json.dumps(result), flush=True)
     else:
@@ -46,7 +53,9 @@ def main() -> int:
     return 0 if result["ok"] else 5
 
 
-def summarize(plan: Plan, figures: Figures, serf: SerfFigures | None) -> dict[str, Any]:
+def summarize(
+    plan: Plan, figures: Figures, serf: SerfFigures | None, simulated: dict[str, Any]
+) -> dict[str, Any]:
     """Return the result by name; ``ok`` says whether every goal was reached."""
     payload = sum(figures.bytes_per_s) / len(figures.bytes_per_s)
     takeovers = figures.takeover_s + figures.takeover_alone_s
@@ -81,6 +90,9 @@ def summarize(plan: Plan, figures: Figures, serf: SerfFigures | None) -> dict[st
         bool(takeovers) and result["owner_takeover_p50_s"] <= goals.TAKEOVER_P50_S,
         bool(takeovers) and result["owner_takeover_p99_s"] <= goals.TAKEOVER_P99_S,
         figures.healthy_failed == 0,
+        max(simulated["scale"]["ratios"].values()) <= goals.SCALE_RATIO,
+        (simulated["storm"]["formed_s"] or math.inf) <= goals.SIMULATED_STORM_S,
+        simulated["death"]["bytes_written"] <= goals.DEATH_BYTES,
     ]
     if serf is not None:
         result.update(
@@ -94,11 +106,15 @@ def summarize(plan: Plan, figures: Figures, serf: SerfFigures | None) -> dict[st
             crash_ratio=max(serf.killed_s) / result["crash_known_p99_s"],
             payload_ratio=serf.bytes_per_s / payload,
         )
+    result["simulated"] = simulated
     result.update(cores=os.cpu_count(), load=os.getloadavg()[0], ok=all(reached))
-    return {
-        name: round(value, 3) if isinstance(value, float) else value
-        for name, value in result.items()
-    }
+    return {name: _rounded(value) for name, value in result.items()}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return round(value, 3) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":
