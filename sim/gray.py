@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from fabric.machine import Event
 from sim.faults import NOBODY, Crash, Cut, Fault, Hit, Slow, World, end_after, strike
@@ -153,8 +153,12 @@ class OnChairman:
                 return
 
 
+#: Faults that :class:`OnOwner` and :class:`OnChairman` can have strike.
+AIMED: Final = (Crash, Cut, Pause, Sever, Slow)
+
+
 def aimed(fault: Fault, host: int) -> Fault:
-    """Return ``fault`` with ``host`` as the only host that it hits."""
+    """Return ``fault``, one of :data:`AIMED`, with ``host`` as the only host that it hits."""
     if isinstance(fault, Cut):
         return dataclasses.replace(fault, hosts=(host,))
     if isinstance(fault, Crash | Slow | Pause | Sever):

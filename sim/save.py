@@ -13,13 +13,17 @@ import re
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fabric.errors import ScenarioError
 from fabric.units import SECOND
 from sim.kinds import KINDS
 from sim.scenario import MAX_SEED, VERSION, Scenario, load_scenario
 from sim.swarm import swarm
+
+
+#: Of one sweep: it would take weeks.
+MAX_SEEDS: Final = 1_000_000
 
 
 def to_toml(scenario: Scenario, comment: str = "") -> str:
@@ -121,6 +125,11 @@ def read_range(text: str) -> range:
     if not first <= last <= MAX_SEED:
         raise ScenarioError(
             f"--seeds must be A..B with A <= B, such as 0..199 (was {text!r:.60})",
+            {"field": "seeds", "value": text[:60]},
+        )
+    if last - first >= MAX_SEEDS:
+        raise ScenarioError(
+            f"--seeds: at most {MAX_SEEDS:,} at a time (was {text!r:.60})",
             {"field": "seeds", "value": text[:60]},
         )
     return range(first, last + 1)

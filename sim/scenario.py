@@ -35,6 +35,7 @@ from fabric.settings import Settings
 from fabric.units import MS, SECOND
 from sim.abandon import HOWS
 from sim.faults import Fault
+from sim.gray import AIMED
 from sim.insiders import LIES
 from sim.kinds import KINDS
 
@@ -128,15 +129,33 @@ class Scenario:
         return self
 
     def _check_fault(self, fault: Fault, nth: int, where: Where) -> None:
-        key = "fault.hosts" if hasattr(fault, "hosts") else "fault.host"
-        for host in hosts_of(fault):
-            if not -self.candidates <= host < self.hosts:
-                reason = f"there are hosts 0 to {self.hosts - 1}"
-                reason += f", candidates -1 to {-self.candidates}"
-                _refuse(key, host, reason, where(key, nth))
         if fault.at_us >= self.duration_s * SECOND:
             reason = f"must be before the end of the run at {self.duration_s} s"
             _refuse("fault.at_s", fault.at_us / SECOND, reason, where("fault.at_s", nth))
+        self._check_fields(fault, nth, where)
+        inner = getattr(fault, "fault", None)
+        if inner is None:
+            return
+        if not isinstance(inner, AIMED):
+            reason = "must be one that hits a single host"
+            _refuse("fault.fault", type(inner).__name__, reason, where("fault.fault", nth))
+        self._check_fields(inner, nth, lambda field, nth=0: where("fault.fault", nth))
+
+    def _check_fields(self, fault: Fault, nth: int, where: Where) -> None:
+        for field, (low, high) in _FAULT_BOUNDS.items():
+            value = getattr(fault, field, low)
+            if not low <= value <= high:
+                key = "fault." + field
+                _refuse(key, value, f"must be from {low} to {high}", where(key, nth))
+        for field, hosts in named_hosts(fault):
+            key = "fault." + field
+            if not hosts:
+                _refuse(key, hosts, "names nobody", where(key, nth))
+            for host in hosts:
+                if not -self.candidates <= host < self.hosts:
+                    reason = f"does not exist: there are hosts 0 to {self.hosts - 1}"
+                    reason += f", candidates -1 to {-self.candidates}"
+                    _refuse(key, host, reason, where(key, nth))
 
     @property
     def start_us(self) -> int:
@@ -177,17 +196,38 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
 }
 
 
+#: Of fields of faults: beyond these they would mean nothing.
+_FAULT_BOUNDS: Final[dict[str, tuple[int, int]]] = {
+    "loss_ppm": (0, 1_000_000),
+    "duplicate_ppm": (0, 1_000_000),
+    "late_ppm": (0, 1_000_000),
+    "echo_ppm": (0, 1_000_000),
+    "ppm": (0, 500_000),
+    "factor": (1, 100_000_000),
+    "count": (1, 1_000_000),
+    "level": (0, 20),
+    "nth": (0, MAX_HOSTS),
+    "candidates": (0, 9),
+}
+
+
 def _refuse(field: str, value: object, reason: str, where: str = "") -> NoReturn:
+    was = "" if value is None else f" (was {value!r:.80})"
     raise ScenarioError(
-        f"{where}{field} {reason} (was {value!r:.80})",
+        f"{where}{field} {reason}{was}",
         {"field": field, "value": f"{value!r:.80}", "reason": reason},
     )
 
 
 def hosts_of(fault: Fault) -> tuple[int, ...]:
-    """Return the hosts that a fault names, by the names of its fields."""
-    hosts: tuple[int, ...] = getattr(fault, "hosts", ())
-    return (*hosts, *[getattr(fault, name) for name in HOST_FIELDS if hasattr(fault, name)])
+    """Return the hosts that a fault names."""
+    return tuple([host for _, hosts in named_hosts(fault) for host in hosts])
+
+
+def named_hosts(fault: Fault) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the fields of a fault that name hosts, each with the hosts."""
+    found = [("hosts", fault.hosts)] if hasattr(fault, "hosts") else []
+    return [*found, *[(f, (getattr(fault, f),)) for f in HOST_FIELDS if hasattr(fault, f)]]
 
 
 def peer_settings(scenario: Scenario, where: Where = lambda field, nth=0: "") -> Settings:
@@ -229,7 +269,10 @@ def parse_scenario(text: str, name: str, changes: Mapping[str, Any] | None = Non
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(f"{name}: no TOML ({error})", {"field": "scenario"}) from None
+        place = re.search(r" \(at line (\d+), column \d+\)", str(error))
+        line = f":{place[1]}" if place else ""
+        what = str(error).replace(place[0], "") if place else str(error)
+        raise ScenarioError(f"{name}{line}: no TOML: {what}", {"field": "scenario"}) from None
     lines = _lines_of(text)
 
     def where(field: str, nth: int = 0) -> str:
@@ -281,7 +324,9 @@ def _read_fault(entry: dict[str, Any], nth: int, of: Callable[[str, int], str]) 
         if field not in fields:
             _refuse("fault." + key, value, f"is no key of a {kind} fault", where(key))
         if fields[field].type == "Fault":
-            values[field] = _read_fault(value if isinstance(value, dict) else {}, nth, of)
+            # it stands in one line, whatever key is wrong
+            inner = value if isinstance(value, dict) else {}
+            values[field] = _read_fault(inner, nth, lambda key, nth: of("fault.fault", nth))
             continue
         values[field] = _fault_value(key, value, str(fields[field].type), where(key))
     for name, declared in fields.items():
@@ -321,8 +366,12 @@ def _lines_of(text: str) -> dict[tuple[str, int], int]:
         if re.match(r"\s*\[\[\s*fault\s*\]\]", line):
             prefix, nth = "fault.", nth + 1
             lines.setdefault(("fault", 0), number)
+            lines[("fault.kind", nth)] = number  # until there is one
+        elif other := re.match(r"\s*\[+\s*([A-Za-z0-9_-]+)", line):
+            prefix = other[1] + "."
+            lines.setdefault((other[1], 0), number)
         else:
             key = re.match(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*=""", line)
-            if key:
-                lines.setdefault((prefix + key[1], max(nth, 0)), number)
+            if key and (key[1] == "kind" or (prefix + key[1], max(nth, 0)) not in lines):
+                lines[(prefix + key[1], max(nth, 0))] = number
     return lines

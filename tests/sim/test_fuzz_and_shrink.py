@@ -323,7 +323,7 @@ def test_a_seed_is_named_with_what_it_draws() -> None:
         ("hosts = 3\nplacements = [1, 'a']", "f:2: placements must be a list of whole numbers"),
         ("hosts = 3\nhots = 3", "f:2: hots is no key of a scenario"),
         ("hosts = 3\n[[fault]]\nkind = 'crash'\nat_s = 1\nhost = 3\ndown_s = 1",
-         "f:5: fault.host there are hosts 0 to 2"),
+         "f:5: fault.host does not exist: there are hosts 0 to 2"),
     ],
 )  # fmt: skip
 def test_files_of_another_kind_are_refused_by_line(text: str, says: str) -> None:
@@ -336,6 +336,11 @@ def test_files_of_another_kind_are_refused_by_line(text: str, says: str) -> None
 def test_bad_ranges_are_refused(text: str) -> None:
     with pytest.raises(ScenarioError, match=r"must be A\.\.B"):
         read_range(text)
+
+
+def test_a_sweep_is_bounded() -> None:
+    with pytest.raises(ScenarioError, match="at most 1,000,000"):
+        read_range("1..9999999999")
 
 
 def test_ranges_include_both_ends() -> None:

@@ -52,6 +52,10 @@ def test_a_file_gives_a_scenario_and_flags_override_it() -> None:
     )
 
 
+#: A fault within a fault.
+ON_OWNER = 'hosts=5\n[[fault]]\nkind="on-owner"\nat_s=1\nlevel=0\nnth=0\nfault = '
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -61,7 +65,7 @@ def test_a_file_gives_a_scenario_and_flags_override_it() -> None:
         ("preformed = 1\n", ["x.toml:1", "preformed", "true or false"]),
         ("hosts = true\n", ["x.toml:1", "hosts", "whole number"]),
         ("seed = -1\n", ["x.toml:1", "seed"]),
-        ("hosts = \n", ["x.toml", "TOML", "line 1"]),
+        ("hosts = \n", ["x.toml:1: no TOML"]),
         ("kill = 5\nduration_s = 60\n", ["x.toml:2", "duration_s", "kills"]),
         ("fault = 3\n", ["x.toml:1", "[[fault]]"]),
         ('[[fault]]\nkind = "crush"\n', ["x.toml:2", "fault.kind", "crush"]),
@@ -90,6 +94,28 @@ def test_a_file_gives_a_scenario_and_flags_override_it() -> None:
             '[[fault]]\nkind="expire"\nat_s=1\n[[fault]]\nkind="cut"\nat_s=1\nhosts=1\n',
             ["x.toml:7", "fault.hosts", "list"],
         ),
+        ("hosts = 5\n[fault]\nkind = 'crash'\n", ["x.toml:2", "[[fault]]"]),
+        ("hosts = 5\n[[faults]]\nkind = 'crash'\n", ["x.toml:2", "faults", "no key"]),
+        ("hosts = 5\nhosts = 6\n", ["x.toml:2", "no TOML"]),
+        (
+            '[[fault]]\nkind="slow"\nat_s=1\nlasts_s=1\nhost=1\nfactor=0\n',
+            ["x.toml:6", "fault.factor", "from 1"],
+        ),
+        (
+            '[[fault]]\nkind="lossy"\nat_s=1\nlasts_s=1\nloss_ppm=2000000\n',
+            ["x.toml:5", "fault.loss_ppm", "to 1000000"],
+        ),
+        (
+            '[[fault]]\nkind="cut"\nat_s=1\nlasts_s=1\nhosts=[]\n',
+            ["x.toml:5", "fault.hosts", "names nobody"],
+        ),
+        (
+            'hosts=5\n[[fault]]\nkind="broken-link"\nat_s=1\nlasts_s=1\nhost=1\nother=7\n',
+            ["x.toml:7", "fault.other", "hosts 0 to 4"],
+        ),
+        (ON_OWNER + '{kind="crash", at_s=0, host=7, down_s=1}\n', ["x.toml:7", "hosts 0 to 4"]),
+        (ON_OWNER + '{kind="crush", at_s=0, host=1}\n', ["x.toml:7", "fault.kind", "crush"]),
+        (ON_OWNER + '{kind="outage", at_s=0, lasts_s=1}\n', ["x.toml:7", "a single host"]),
     ],
 )
 def test_bad_files_name_line_key_value_and_reason(text: str, words: list[str]) -> None:
