@@ -26,6 +26,7 @@ from fabric.ids import format_id
 from fabric.limits import MAX_INT, MAX_NOTICES
 from fabric.machine import Contact, Message
 from fabric.peer.compose import Peer
+from fabric.peer.gauges import gauges
 from fabric.placement.host import Host
 from fabric.runtime.driver import Coordinator, Runtime
 from fabric.settings import Settings
@@ -179,6 +180,7 @@ class Fabric(Calls):
                 zone=self._zone,
                 stored=storage.stored(),
             )
+            runtime.gauges = lambda: gauges(peer, runtime.clock())
             runtime.run(peer)
             self._runtime = runtime
             undo.pop_all()

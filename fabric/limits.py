@@ -66,6 +66,8 @@ MAX_EVENTS: Final = 4096
 #: Events in one answer, and their bytes: a frame less its header.
 MAX_EVENT_PAGE: Final = 100
 MAX_EVENT_PAGE_BYTES: Final = 60_000
+#: Numbers of one kind that a peer tells of itself: four times what there is.
+MAX_METRICS: Final = 512
 #: Characters of one event's text; what is longer ends in dots.
 MAX_EVENT_TEXT: Final = 400
 #: Questions about events that wait for the next one; beyond that they are answered at once.

@@ -30,6 +30,8 @@ from fabric.wire.seeing import (
     EventRow,
     Events,
     EventsAsk,
+    Metrics,
+    MetricsAsk,
     ThawAsk,
     Thawed,
     Why,
@@ -112,6 +114,10 @@ class Calls(ABC):
         """
         ask = EventsAsk(after, round(wait_s * 1000))
         return _expect(Events, await self._ask_peer(ask, timeout_s + wait_s))
+
+    async def metrics(self, timeout_s: float = READ_WITHIN_S) -> Metrics:
+        """Return what the peer has counted and measured, and how long its queues are."""
+        return _expect(Metrics, await self._ask_peer(MetricsAsk(), timeout_s))
 
     async def events(self, after: int | None = None) -> AsyncIterator[EventRow]:
         """Yield what happens at the peer, from now on or from after event number ``after``.

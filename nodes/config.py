@@ -14,6 +14,7 @@ costs an afternoon.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -285,6 +286,20 @@ def _check_host_port(text: str) -> None:
         raise ValueError("must have a port between 0 and 65535")
     if host.startswith("[") != host.endswith("]") or any(c.isspace() for c in host):
         raise ValueError("has an impossible host name")
+
+
+def check_loopback(host: str) -> None:
+    """Refuse an address that others than this machine reach. Raises :class:`ConfigError`."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        raise ConfigError(
+            f"--metrics must be a loopback address like 127.0.0.1:9100: metrics are served "
+            f"without authentication (was {host})",
+            {"field": "metrics", "value": host},
+        )
 
 
 def _address(setting: Setting, raw: object) -> str:

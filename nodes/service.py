@@ -21,9 +21,11 @@ from fabric.cloudstore.storage.node import StoreNode
 from fabric.errors import DataDirectoryError, FabricError
 from fabric.transport.keys import NodeKeys
 from nodes.cloud.access import KINDS, AnyImage, Cloud, Images, NoImages
+from nodes.contract.entities import Task
 from nodes.front.server import Front, Running, start
 from nodes.front.status import ERROR, INITIALIZING, READY, Component, Instance
 from nodes.hosts import FabricHosts
+from nodes.metrics import Exposition
 from nodes.sweeper import Sweeper
 from nodes.worker import Worker
 
@@ -64,13 +66,14 @@ class CloudService:
         self._name = name
         self._stack = contextlib.AsyncExitStack()
         self._fab: Fabric | None = None
+        self._exposition = Exposition()
 
     async def __aenter__(self) -> CloudService:
         async with contextlib.AsyncExitStack() as stack:
             self._store = await stack.enter_async_context(await self._open_store())
             clock_ms = _Clock()
             self._cloud = Cloud(self._store.client(KINDS), clock_ms, self._images)
-            front = Front(self._cloud, self._components)
+            front = Front(self._cloud, self._components, self._exposition)
             self._running: Running = await start(front, self._listen.host, self._listen.port)
             stack.push_async_callback(self._running.stop)
             self._stack = stack.pop_all()
@@ -89,9 +92,11 @@ class CloudService:
         """The endpoint of the REST front."""
         return self._running.url
 
-    def work_with(self, fab: Fabric) -> None:
-        """Start the worker: it places through this peer."""
+    def work_with(self, fab: Fabric, *others: Fabric) -> None:
+        """Start the worker: it places through this peer. Metrics tell of it and of ``others``."""
         self._fab = fab
+        for peer in (fab, *others):
+            self._exposition.add_peer(peer)
         hosts = FabricHosts(fab)
         worker = Worker(
             self._cloud,
@@ -99,12 +104,18 @@ class CloudService:
             lambda: time.monotonic_ns() // 1000,
             self._name,
             secrets.token_hex(8),
+            self._task_ended,
         )
         self._cloud.on_work = worker.nudge
         sweeper = Sweeper(self._cloud, hosts)
         for part in (worker, sweeper):
             part.start()
             self._stack.push_async_callback(part.stop)
+
+    def _task_ended(self, task: Task) -> None:
+        if task.ended_ms is not None:
+            seconds = max(task.ended_ms - task.queued_ms, 0) / 1000
+            self._exposition.tasks.labels(task.operation, task.state).observe(seconds)
 
     async def _open_store(self) -> StoreNode:
         if self._data_dir is None:

@@ -84,7 +84,7 @@ async def up(options: UpOptions) -> AsyncIterator[Ready]:
         )
         peers = await _open_hosts(options, stack)
         await asyncio.gather(*(peer.ready(_FORM_S) for peer in peers))
-        service.work_with(peers[0])
+        service.work_with(*peers)
         yield Ready(service.url, tuple(peers))
 
 

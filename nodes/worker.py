@@ -72,9 +72,16 @@ class Worker:
     """Runs tasks until stopped. ``name`` must be its alone among living workers."""
 
     def __init__(
-        self, cloud: Cloud, hosts: Hosts, clock_us: Callable[[], int], name: str, life: str
+        self,
+        cloud: Cloud,
+        hosts: Hosts,
+        clock_us: Callable[[], int],
+        name: str,
+        life: str,
+        on_ended: Callable[[Task], None] = lambda task: None,
     ) -> None:
         self._cloud = cloud
+        self._on_ended = on_ended
         self._hosts = hosts
         self._clock_us = clock_us
         self._claims = Claims(name, life)
@@ -247,6 +254,7 @@ class Worker:
         if action.ended:
             operations.append(Delete(Work.KIND, run.work.value.id, run.work.version))
             await self._cloud.commit(run.work.value.id, operations)
+            self._on_ended(action.task)
             return
         reap = action.vm.flavor_ids if action.vm is not None and action.removed else ()
         version = await self._raise(run, operations, reap)

@@ -30,6 +30,10 @@ class Asker:
         self._reply_to = reply_to
         self._waiting: dict[int, tuple[int, asyncio.Future[Message]]] = {}
 
+    def __len__(self) -> int:
+        """Questions that wait for their answers."""
+        return len(self._waiting)
+
     async def ask(self, to: Contact, body: Message, timeout_s: float) -> Message:
         """Return the answer; raises what a :class:`Failure` says, or ``DeadlineExceeded``."""
         if len(self._waiting) >= MAX_CALLS:

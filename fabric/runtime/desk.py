@@ -27,7 +27,7 @@ from fabric.peer.calls import as_message
 from fabric.runtime.journal import Journal
 from fabric.transport.inproc import SCHEME
 from fabric.wire.common import Request, Response
-from fabric.wire.seeing import Events, EventsAsk, Through
+from fabric.wire.seeing import Events, EventsAsk, Metrics, MetricsAsk, Through
 
 Send: TypeAlias = Callable[[Contact, Message], None]
 Ask: TypeAlias = Callable[[Contact, Message, float], Awaitable[Message]]
@@ -36,8 +36,9 @@ Ask: TypeAlias = Callable[[Contact, Message, float], Awaitable[Message]]
 class Desk:
     """Answers questions of the classes in :attr:`asks`."""
 
-    def __init__(self, journal: Journal, send: Send, ask: Ask) -> None:
+    def __init__(self, journal: Journal, measure: Callable[[], Metrics], send: Send, ask: Ask):
         self.journal = journal
+        self._measure = measure
         self._send = send
         self._ask = ask
         self._waiting = 0
@@ -45,6 +46,7 @@ class Desk:
         self.asks: Final[dict[type[Any], Callable[[Any, float], Awaitable[Message]]]] = {
             EventsAsk: self._events,
             Through: self._through,
+            MetricsAsk: self._metrics,
         }
 
     async def answer(self, body: Message, timeout_s: float) -> Message:
@@ -80,6 +82,9 @@ class Desk:
                 {"field": "to"},
             )
         return await self._ask(ask.to, ask.body, timeout_s)
+
+    async def _metrics(self, ask: MetricsAsk, timeout_s: float) -> Metrics:
+        return self._measure()
 
     async def _events(self, ask: EventsAsk, timeout_s: float) -> Events:
         page = self.journal.page(ask.after)

@@ -23,7 +23,7 @@ from fabric.coordination.interface import (
     CoordinatorRequest,
     Lost,
 )
-from fabric.counters import Counters
+from fabric.counters import Counters, Histogram
 from fabric.errors import (
     DeadlineExceeded,
     FabricError,
@@ -54,9 +54,11 @@ from fabric.runtime.asking import Asker
 from fabric.runtime.clock import Clock
 from fabric.runtime.desk import Desk
 from fabric.runtime.journal import Journal
-from fabric.storage.interface import Storage
+from fabric.runtime.measures import metrics
+from fabric.storage.interface import Durable, Storage
 from fabric.transport.interface import Transport
 from fabric.wire.common import Request, Response
+from fabric.wire.seeing import Metrics
 
 _LOG = logging.getLogger("fabric.runtime")
 
@@ -102,12 +104,15 @@ class Runtime:
         self.counters = counters
         self.clock = Clock()
         self.failure: FabricError | None = None
+        #: Numbers of the machine, read when somebody asks for metrics.
+        self.gauges: Callable[[], dict[str, int]] = dict
         self.watchers: list[Callable[[Any], None]] = []
         self.journal = Journal(self.clock, counters, storage.boot_id)
-        self.desk = Desk(self.journal, self.send, self.ask)
+        self.desk = Desk(self.journal, self.measure, self.send, self.ask)
         self._coordinator = coordinator
         self._driver = driver
         self._machine: StartingMachine | None = None
+        self._lateness = counters.times.setdefault(("timer_lateness", ""), Histogram())
         self._wish = NEVER
         self._armed = NEVER
         self._timer: asyncio.TimerHandle | None = None
@@ -175,6 +180,19 @@ class Runtime:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
 
+    def measure(self) -> Metrics:
+        """Return all that was counted and measured, and how long the queues are."""
+        edge = {
+            "calls_waiting": len(self._calls),
+            "questions_waiting": len(self._asker),
+            "edge_tasks": len(self._tasks),
+            "send_queue": self.transport.waiting,
+            "connections": self.transport.connections,
+            "storage_queue": self.storage.waiting,
+            "events_kept": len(self.journal),
+        }
+        return metrics(self.storage.node_id, self.counters, edge | self.gauges())
+
     # --- callers in this process ------------------------------------------------------------------
 
     async def call(self, body: Message, timeout_s: float) -> Any:
@@ -189,6 +207,7 @@ class Runtime:
         self._next_call += 1
         future: asyncio.Future[Any] = self._loop.create_future()
         self._calls[call_id] = future
+        began = self.clock()
         self.handle(LocalCall(call_id, body))
         try:
             async with asyncio.timeout(timeout_s):
@@ -197,6 +216,7 @@ class Runtime:
             raise _not_answered(body, timeout_s) from None
         finally:
             self._calls.pop(call_id, None)
+            self.counters.time("call", type(body).__name__, self.clock() - began)
 
     async def _at_desk(self, body: Message, timeout_s: float) -> Message:
         try:
@@ -207,7 +227,11 @@ class Runtime:
 
     async def ask(self, to: Contact, body: Message, timeout_s: float) -> Message:
         """Ask another peer and return its answer; raises what a failure says."""
-        return await self._asker.ask(to, body, timeout_s)
+        began = self.clock()
+        try:
+            return await self._asker.ask(to, body, timeout_s)
+        finally:
+            self.counters.time("question", type(body).__name__, self.clock() - began)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -258,10 +282,12 @@ class Runtime:
     def _fire(self) -> None:
         self._timer = None
         self._armed = NEVER
-        if self.clock() < self._wish:  # the loop rounds its clock, and machines rest
+        late_us = self.clock() - self._wish
+        if late_us < 0:  # the loop rounds its clock, and machines rest
             if self._wish < NEVER:
                 self._arm()
             return
+        self._lateness.observe(late_us)
         self._wish = NEVER
         self.handle(WOKEN)
 
@@ -289,7 +315,7 @@ class Runtime:
                 self.handle(PersistFailed(token, error.message))
                 self._disk_failed(error)
 
-        self.storage.submit(writes, done)
+        self._submit(writes, done)
 
     def promise(self, writes: Sequence[Write], to: Contact, message: Message) -> None:
         def done(error: StorageError | None) -> None:
@@ -298,7 +324,16 @@ class Runtime:
             elif self._machine is not None:
                 self.send(to, message)
 
-        self.storage.submit(writes, done)
+        self._submit(writes, done)
+
+    def _submit(self, writes: Sequence[Write], done: Durable) -> None:
+        began = self.clock()
+
+        def measured(error: StorageError | None) -> None:
+            self.counters.time("commit", "", self.clock() - began)
+            done(error)
+
+        self.storage.submit(writes, measured)
 
     def coordinate(self, request: Any, token: int) -> None:
         self._spawn(self._coordinate(request, token))
@@ -349,6 +384,7 @@ class Runtime:
 
     async def _coordinate(self, request: CoordinatorRequest, token: int) -> None:
         answer: CoordinatorAnswer
+        began = self.clock()
         if self._coordinator is None:
             answer = Lost("no coordinator is configured")
         else:
@@ -360,11 +396,13 @@ class Runtime:
                 self.counters.count("coordinator_errors")
                 _LOG.exception("the coordinator client raised")
                 answer = Lost(type(error).__name__)
+        self.counters.time("coordinator", type(request).__name__, self.clock() - began)
         self.handle(Coordinated(token, answer))
 
     async def _drive(self, call: Any, token: int) -> None:
         result: Any = None
         code: str | None = None
+        began = self.clock()
         try:
             if self._driver is None:
                 raise MissingDependency("this peer has no hypervisor driver")
@@ -375,6 +413,7 @@ class Runtime:
             self.counters.count("hypervisor_errors")
             _LOG.exception("the hypervisor driver raised")
             code = FabricError.code
+        self.counters.time("hypervisor", type(call).__name__, self.clock() - began)
         self.handle(Driven(token, result, code))
 
 

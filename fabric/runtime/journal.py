@@ -58,6 +58,10 @@ class Journal:
         self._known: dict[tuple[int, int], tuple[int, int]] = {}
         self._news: asyncio.Event | None = None
 
+    def __len__(self) -> int:
+        """Events that are remembered."""
+        return len(self._rows)
+
     @property
     def forgotten(self) -> int:
         """Events that the ring has dropped."""
@@ -178,7 +182,7 @@ def _place(journal: Journal, notice: notices.PlaceNotice) -> Iterator[_Told]:
 
 
 def _refused(journal: Journal, notice: notices.JoinRefusedNotice) -> Iterator[_Told]:
-    yield _Told("alarm", f"the chairman does not let this peer in: {notice.message}")
+    yield _Told("alarm", f"this peer is not let in: {notice.message}")
 
 
 def _conflict(journal: Journal, notice: notices.ConflictNotice) -> Iterator[_Told]:

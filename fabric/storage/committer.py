@@ -44,6 +44,10 @@ class CommittedStorage:
     def boot_id(self) -> int:
         return self._environment.boot_id
 
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
     def stored(self) -> Iterable[tuple[bytes, bytes]]:
         return self._environment.records()
 

@@ -23,6 +23,10 @@ class Storage(Protocol):
     def boot_id(self) -> int:
         """Counts the starts; durable before the peer says anything."""
 
+    @property
+    def waiting(self) -> int:
+        """Submissions that are not yet being written."""
+
     def stored(self) -> Iterable[tuple[bytes, bytes]]:
         """All records, in key order, read at the start."""
 

@@ -32,6 +32,10 @@ class MemoryStorage:
     def boot_id(self) -> int:
         return self._boot_id
 
+    @property
+    def waiting(self) -> int:
+        return len(self._done)
+
     def stored(self) -> Iterable[tuple[bytes, bytes]]:
         return sorted(self._records.items())
 

@@ -30,6 +30,14 @@ class BothTransport:
     def on_trouble(self, tell: OnTrouble) -> None:
         self._outer.on_trouble(tell)
 
+    @property
+    def connections(self) -> int:
+        return self._outer.connections
+
+    @property
+    def waiting(self) -> int:
+        return self._inner.waiting + self._outer.waiting
+
     async def start(self, node_id: int, deliver: Deliver) -> None:
         await self._inner.start(node_id, deliver)
         try:

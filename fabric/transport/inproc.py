@@ -60,6 +60,14 @@ class InprocTransport:
         self._node_id = node_id
         self._deliver = deliver
 
+    @property
+    def connections(self) -> int:
+        return 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._inbox)
+
     def send(self, address: str, message: Message, node_id: int = 0) -> bool:
         if self._deliver is None:
             return False

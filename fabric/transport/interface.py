@@ -28,6 +28,14 @@ class Transport(Protocol):
     def address(self) -> str:
         """The address others reach this peer at; known once started (port 0 is resolved)."""
 
+    @property
+    def connections(self) -> int:
+        """Outgoing connections, formed or forming."""
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait for a connection."""
+
     def on_trouble(self, tell: OnTrouble) -> None:
         """Tell ``tell`` of peers that do not trust us, or we them (with keys only)."""
 

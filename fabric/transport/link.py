@@ -93,6 +93,11 @@ class Link:
         if self._waiting:
             self._watch()
 
+    @property
+    def waiting(self) -> int:
+        """Frames that wait for the connection to form."""
+        return len(self._waiting)
+
     def send(self, frame: bytes, now_s: float) -> bool:
         """Send, or queue; false when it was dropped."""
         self.used = now_s

@@ -69,6 +69,10 @@ class ZmqTransport:
         """Outgoing connections, formed or forming."""
         return len(self._links)
 
+    @property
+    def waiting(self) -> int:
+        return sum([link.waiting for link in self._links.values()])
+
     def on_trouble(self, tell: OnTrouble) -> None:
         """Tell ``tell`` why others do not trust us, or we them."""
         if self._guard is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
-from fabric.limits import MAX_CELL_MEMBERS, MAX_DEPTH, MAX_EVENT_PAGE, MAX_SEATS
+from fabric.limits import MAX_CELL_MEMBERS, MAX_DEPTH, MAX_EVENT_PAGE, MAX_METRICS, MAX_SEATS
 from fabric.machine import Contact
 from fabric.wire.codec import Embedded, Int, LongText, Small, Text, many, register
 from fabric.wire.tree import CellRecord, Order, Owner
@@ -52,6 +52,38 @@ class Events:
     rows: Annotated[tuple[EventRow, ...], many(MAX_EVENT_PAGE)]
     more: bool
     missed: Int
+
+
+@dataclass(slots=True)
+class MetricsAsk:
+    """What have you counted and measured? Answered by :class:`Metrics`."""
+
+
+class Number(NamedTuple):
+    """A named number. ``label`` tells kinds of the same apart, where there are such."""
+
+    name: Text
+    label: Text
+    value: Int
+
+
+class Times(NamedTuple):
+    """A latency histogram: ``counts`` by the buckets of ``fabric.counters``, and their sum."""
+
+    name: Text
+    label: Text
+    counts: Annotated[tuple[Int, ...], many(64)]
+    sum_us: Int
+
+
+@dataclass(slots=True)
+class Metrics:
+    """``counters`` only rise (since the peer started), ``gauges`` are as of now."""
+
+    node_id: Int
+    counters: Annotated[tuple[Number, ...], many(MAX_METRICS)]
+    gauges: Annotated[tuple[Number, ...], many(MAX_METRICS)]
+    times: Annotated[tuple[Times, ...], many(MAX_METRICS)]
 
 
 @dataclass(slots=True)
@@ -229,3 +261,5 @@ register(147, WhyAsk)
 register(148, Why)
 register(149, CellStoryAsk)
 register(150, CellStory)
+register(151, MetricsAsk)
+register(152, Metrics)

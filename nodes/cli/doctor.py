@@ -33,6 +33,7 @@ _PACKAGES: Final = (
     ("rich", "the live view of the demo"),
     ("kazoo", "ZooKeeper as coordinator"),
     ("pyvmomi", "ESX hosts"),
+    ("prometheus_client", "metrics"),
 )
 _NEWEST_PYTHON: Final = (3, 13)
 #: Measured: one peer of the demo holds about 60 descriptors; simulations need none.

@@ -25,7 +25,7 @@ from fabric.tree.chairman import ChairmanNotice
 from nodes.cli.ask import ADDRESS_FILE
 from nodes.cli.keys import own_keys
 from nodes.cli.output import Exit, Output
-from nodes.config import Config
+from nodes.config import Config, check_loopback
 
 if TYPE_CHECKING:
     from agent import HostSpec
@@ -51,6 +51,8 @@ def check(config: Config) -> None:
             "a candidate needs --data-dir or --coordinator: the topology must outlive it",
             {"field": "coordinator"},
         )
+    if config.text("metrics"):
+        check_loopback(config.text("metrics").rpartition(":")[0].strip("[]"))
     for name in ("cpu", "memory_mb", "disk_mb", "zone", "networks", "tags"):
         if config.given(name) and not config.text("host"):
             raise ConfigError(
@@ -90,17 +92,36 @@ async def _run(config: Config, out: Output) -> int:
         zone=config.text("zone"), node_id=parse_id(node_id) if node_id else None,
         settings=settings_of(config), keys=own_keys(config),
     )
-    async with stop_signals(out) as stopped, peer as fab:
+    async with stop_signals(out) as stopped, peer as fab, _metrics(config, fab) as metrics:
         node_id, address = format_id(fab.contact.node_id), fab.contact.address
         with recorded_address(data_dir, address):
             out.line(f"peer {node_id} at {address}"
                      + ("" if data_dir else "; it keeps nothing (no --data-dir)"))
-            out.object({"event": "ready", "node_id": node_id, "address": address})
+            if metrics:
+                out.line(f"metrics at {metrics}")
+            out.object({"event": "ready", "node_id": node_id, "address": address,
+                        "metrics": metrics or None})
             number = await _until_stopped(fab, stopped, out)
             out.line("leaving; again to end at once")
             await fab.leave()
     out.object({"event": "left", "node_id": node_id})
     return Exit.INTERRUPTED if number == signal.SIGINT else Exit.OK
+
+
+@contextlib.asynccontextmanager
+async def _metrics(config: Config, fab: fabric.Fabric) -> AsyncIterator[str]:
+    """Serve the peer's metrics, if asked to, and give their URL."""
+    if not config.text("metrics"):
+        yield ""
+        return
+    # with aiohttp and prometheus_client, which a bare peer does not need
+    from nodes.metrics import Exposition, MetricsServer
+
+    exposition = Exposition()
+    exposition.add_peer(fab)
+    host, _, port = config.text("metrics").rpartition(":")
+    async with MetricsServer(exposition, host.strip("[]"), int(port)) as server:
+        yield server.url
 
 
 async def _until_stopped(

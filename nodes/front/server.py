@@ -10,13 +10,16 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from fabric.errors import AddressInUse, EdgeError, FabricError, NotFound
+from nodes import metrics
 from nodes.cloud.access import Cloud
 from nodes.contract.errors import (
     MethodNotAllowed,
@@ -38,23 +41,51 @@ _MAX_BODY: Final = 256 * 1024
 #: Seconds that open connections get to finish when the front stops.
 _SHUTDOWN_S: Final = 2.0
 
+
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 
 class Front:
-    """What answers requests: the cloud, and where to ask for its health."""
+    """What answers requests: the cloud, where to ask for its health, what measures it."""
 
-    def __init__(self, cloud: Cloud, status: StatusSource) -> None:
+    def __init__(
+        self, cloud: Cloud, status: StatusSource, exposition: metrics.Exposition | None = None
+    ) -> None:
         self._cloud = cloud
         self._status = status
+        self._exposition = exposition or metrics.Exposition()
 
     def application(self) -> web.Application:
         """Return the aiohttp application, for :func:`start` and for tests."""
-        app = web.Application(client_max_size=_MAX_BODY, middlewares=[_answer_errors])
+        middlewares = [self._measured(), _answer_errors]
+        app = web.Application(client_max_size=_MAX_BODY, middlewares=middlewares)
+        app.router.add_get("/metrics", self._metrics)
         for route in ROUTES:
             app.router.add_route(route.method, route.path, self._adapt(route))
         app.on_response_prepare.append(_add_headers)
         return app
+
+    def _measured(self) -> Middleware:
+        """Return the middleware that times every request, by route: never by what a client made up.
+        """
+        times = self._exposition.requests
+
+        @web.middleware
+        async def measured(request: web.Request, handler: Handler) -> web.StreamResponse:
+            began = time.monotonic()
+            answer = await handler(request)
+            resource = request.match_info.route.resource
+            if resource is None:
+                labels = ("other", "other")
+            else:
+                labels = (request.method, resource.canonical)
+            times.labels(*labels, str(answer.status)).observe(time.monotonic() - began)
+            return answer
+
+        return measured
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return await metrics.handle(self._exposition)
 
     def _adapt(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
@@ -138,9 +169,7 @@ async def _read(request: web.Request, route: Route) -> bytes:
 
 
 @web.middleware
-async def _answer_errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[_REQUEST_ID] = str(uuid.uuid4())
     try:
         return await handler(request)

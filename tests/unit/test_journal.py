@@ -14,6 +14,7 @@ from fabric.machine import Contact
 from fabric.peer import notices
 from fabric.runtime.desk import Desk
 from fabric.runtime.journal import _DESCRIBERS, KINDS, Journal
+from fabric.runtime.measures import metrics
 from fabric.tree import chronicle
 from fabric.tree.chair import ChairmanNotice
 from fabric.tree.chronicle import TopologyNotice
@@ -155,7 +156,10 @@ class Post:
         self.sent: asyncio.Queue[tuple[Contact, Any]] = asyncio.Queue()
         self.pen = Pen()
         self.desk = Desk(
-            self.pen.journal, lambda to, body: self.sent.put_nowait((to, body)), self._ask
+            self.pen.journal,
+            lambda: metrics(1, self.pen.counters, {}),
+            lambda to, body: self.sent.put_nowait((to, body)),
+            self._ask,
         )
 
     async def _ask(self, to: Contact, body: Any, timeout_s: float) -> Any:
