@@ -180,6 +180,10 @@ class Fabric(Calls):
                 zone=self._zone,
                 stored=storage.stored(),
             )
+            paths = peer.paths
+            runtime.look = lambda: runtime.journal.look(
+                me.node_id, paths.topo, paths.owners.values()
+            )
             runtime.gauges = lambda: gauges(peer, runtime.clock())
             runtime.run(peer)
             self._runtime = runtime

@@ -144,7 +144,8 @@ class _Peers(Collector):
         self._snapshots = snapshots
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._numbers(lambda it: it.counters, CounterMetricFamily, {**_COUNTERS, **COUNTED})
+        helps = {**_COUNTERS, **COUNTED}
+        yield from self._numbers(lambda it: it.counters, CounterMetricFamily, helps)
         yield from self._numbers(lambda it: it.gauges, GaugeMetricFamily, _GAUGES)
         yield from self._times()
 

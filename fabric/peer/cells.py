@@ -29,7 +29,6 @@ from fabric.peer.notices import (
     PlaceNotice,
     RefutedNotice,
     SuspicionNotice,
-    TakeoverNotice,
 )
 from fabric.settings import Settings
 from fabric.stream import Stream
@@ -104,11 +103,8 @@ class Cells:
         else:
             self._refresh_digests()
         for owner in fresh.owners:
-            if owner.contact.node_id == self.me.node_id:
-                continue
-            out.notify(TakeoverNotice(owner))
             ownership = self.leases.ownerships.get(owner.cell)
-            if ownership is not None:
+            if ownership is not None and owner.contact.node_id != self.me.node_id:
                 if ownership.superseded(owner):
                     self.lost(owner.cell, now, out)
                 self._meet_owner(owner, out)

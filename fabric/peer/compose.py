@@ -43,12 +43,7 @@ from fabric.peer import reading, seeing
 from fabric.peer.calls import Caller
 from fabric.peer.cells import Cells
 from fabric.peer.leases import Leases
-from fabric.peer.notices import (
-    ChairmanChangedNotice,
-    DiskNotice,
-    JoinRefusedNotice,
-    LeftNotice,
-)
+from fabric.peer.notices import DiskNotice, JoinRefusedNotice, LeftNotice
 from fabric.peer.tables import CellTables
 from fabric.placement.host import HOST_PREFIX, HostBooks
 from fabric.placement.router import HANDLERS, Router
@@ -79,7 +74,6 @@ from fabric.wire.tree import (
     Path,
     PathStamps,
     Report,
-    Topo,
     TopoAsk,
     Vacant,
 )
@@ -251,7 +245,6 @@ class Peer:
 
     def _on_path(self, sender: int, msg: Path, now: int, out: Sink) -> None:
         self.cells.heard(sender, now)
-        before = self.paths.topo
         fresh = self.cells.adopt(sender, msg, now, out)
         # owners and the count of writes are old news after a restart anyway; but a candidate must
         # not forget the newest topology that it ever knew
@@ -260,16 +253,9 @@ class Peer:
             out.wake(self.path_due)
         self._witness(msg, now, out)
         topo = self.paths.topo
-        if topo is not None and topo is not before:
-            self._meet_chairman(before, topo, out)
         told_by_chairman = topo is not None and topo.chairman.node_id == sender
         if msg.records and told_by_chairman and self.paths.placed:
             self.joiner.settled()
-
-    def _meet_chairman(self, before: Topo | None, topo: Topo, out: Sink) -> None:
-        """Tell observers of another chairman, or of another lease of the same."""
-        if before is None or (before.order[:2], before.chairman) != (topo.order[:2], topo.chairman):
-            out.notify(ChairmanChangedNotice(topo.order, topo.chairman))
 
     def _witness(self, news: Path, now: int, out: Sink) -> None:
         """Let our chairman know what the fabric knows: its coordinator must not know less."""

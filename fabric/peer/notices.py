@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fabric.machine import Contact
-from fabric.wire.tree import Order, Owner
+from fabric.wire.tree import Order
 
 
 class MemberNotice(NamedTuple):
@@ -52,19 +52,6 @@ class OwnerNotice(NamedTuple):
     electorate: Order
     term: int
     owns: bool
-
-
-class TakeoverNotice(NamedTuple):
-    """Another peer is known to own a cell of our path from now on."""
-
-    owner: Owner
-
-
-class ChairmanChangedNotice(NamedTuple):
-    """Another peer, or the same under another lease, is known to be chairman from now on."""
-
-    order: Order
-    chairman: Contact
 
 
 class PlaceNotice(NamedTuple):

@@ -59,6 +59,7 @@ from fabric.storage.interface import Durable, Storage
 from fabric.transport.interface import Transport
 from fabric.wire.common import Request, Response
 from fabric.wire.seeing import Metrics
+from fabric.wire.tree import Path
 
 _LOG = logging.getLogger("fabric.runtime")
 
@@ -104,6 +105,8 @@ class Runtime:
         self.counters = counters
         self.clock = Clock()
         self.failure: FabricError | None = None
+        #: Called when news of the topology were taken in: the journal looks at what is held now.
+        self.look: Callable[[], None] = lambda: None
         #: Numbers of the machine, read when somebody asks for metrics.
         self.gauges: Callable[[], dict[str, int]] = dict
         self.watchers: list[Callable[[Any], None]] = []
@@ -272,6 +275,8 @@ class Runtime:
             self.desk.serve(sender, message)
             return
         self.handle(Received(sender, message))
+        if cls is Path:
+            self.look()
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +22,7 @@ from fabric.tree import chronicle
 from fabric.tree.chair import ChairmanNotice
 from fabric.wire.gossip import ALIVE, DEAD, LEFT
 from fabric.wire.seeing import EventRow, Events
-from fabric.wire.tree import Order
+from fabric.wire.tree import Order, Owner, Topo
 
 #: Kinds of events, in no order; ``alarm`` is the one that somebody should look at.
 KINDS: Final = (
@@ -54,8 +54,9 @@ class Journal:
         self._boot_id = boot_id
         self._rows: deque[EventRow] = deque(maxlen=MAX_EVENTS)
         self._last = 0
-        #: (cell, key) -> incarnation and speaker last heard; (cell, 0) -> the cell's owner.
-        self._known: dict[tuple[int, int], tuple[int, int]] = {}
+        self._known: dict[tuple[int, int], tuple[int, int]] = {}  # (cell, key) -> see `heard`
+        self._chairman: tuple[Sequence[int], int] | None = None  # epoch and node
+        self._owners: dict[int, tuple[tuple[Order, int] | None, int]] = {}  # cell -> stamp, node
         self._news: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -86,6 +87,31 @@ class Journal:
         if self._news is not None:
             self._news.set()
             self._news = None
+
+    def look(self, me: int, topo: Topo | None, owners: Iterable[Owner]) -> None:
+        """Note who is chairman and who owns the cells above us, where that has changed.
+
+        The machine's tables say it; it puts no notice out for what each of thousands adopts.
+        """
+        if topo is not None and self._chairman != (topo.order[:2], topo.chairman.node_id):
+            node = topo.chairman.node_id
+            self._chairman = (topo.order[:2], node)
+            epoch = f"{topo.order.generation}.{topo.order.lease}"
+            self.add("chairman", f"{format_id(node)} is chairman, epoch {epoch}", 0, node)
+        for cell, electorate, term, contact in owners:
+            node = contact.node_id
+            stamp, before = self._owners.get(cell, (None, 0))
+            if stamp == (electorate, term):
+                continue
+            self._owners[cell] = ((electorate, term), node)
+            if node == me:
+                continue  # we know that by ourselves
+            goes_on = before == node  # re-elected, by another electorate mostly
+            owns = "goes on owning" if goes_on else "owns"
+            text = f"{format_id(node)} {owns} cell {cell}, term {term} under {_order(electorate)}"
+            self.add("owner" if goes_on else "takeover", text, cell, node)
+        if len(self._owners) > MAX_EVENTS:
+            self._owners.clear()
 
     def page(self, after: int) -> Events:
         """Return the oldest events after number ``after``; all, if that is ahead of us."""
@@ -159,21 +185,10 @@ def _refuted(journal: Journal, notice: notices.RefutedNotice) -> Iterator[_Told]
 def _owner(journal: Journal, notice: notices.OwnerNotice) -> Iterator[_Told]:
     if notice.owns:
         under = _order(notice.electorate)
-        journal.heard(notice.cell, 0, notice.term, 0)
         text = f"this peer owns cell {notice.cell}, term {notice.term} under {under}"
         yield _Told("owner", text, notice.cell)
     else:
         yield _Told("lost", f"this peer owns cell {notice.cell} no more", notice.cell)
-
-
-def _takeover(journal: Journal, notice: notices.TakeoverNotice) -> Iterator[_Told]:
-    cell, electorate, term, contact = notice.owner
-    _, before = journal.heard(cell, 0, term, contact.node_id)
-    goes_on = before == contact.node_id  # re-elected, by another electorate mostly
-    owns = "goes on owning" if goes_on else "owns"
-    node = format_id(contact.node_id)
-    text = f"{node} {owns} cell {cell}, term {term} under {_order(electorate)}"
-    yield _Told("owner" if goes_on else "takeover", text, cell, contact.node_id)
 
 
 def _place(journal: Journal, notice: notices.PlaceNotice) -> Iterator[_Told]:
@@ -196,12 +211,6 @@ def _left(journal: Journal, notice: notices.LeftNotice) -> Iterator[_Told]:
 
 def _disk(journal: Journal, notice: notices.DiskNotice) -> Iterator[_Told]:
     yield _Told("alarm", f"a write failed: {notice.reason}")
-
-
-def _chairman_changed(journal: Journal, notice: notices.ChairmanChangedNotice) -> Iterator[_Told]:
-    node = notice.chairman.node_id
-    epoch = f"{notice.order.generation}.{notice.order.lease}"
-    yield _Told("chairman", f"{format_id(node)} is chairman, epoch {epoch}", node=node)
 
 
 #: What a chairman says of itself: kind and words.
@@ -249,13 +258,11 @@ _DESCRIBERS: Final[dict[type[Any], Callable[[Journal, Any], Iterator[_Told]]]] =
     notices.SuspicionNotice: _suspicion,
     notices.RefutedNotice: _refuted,
     notices.OwnerNotice: _owner,
-    notices.TakeoverNotice: _takeover,
     notices.PlaceNotice: _place,
     notices.JoinRefusedNotice: _refused,
     notices.ConflictNotice: _conflict,
     notices.LeftNotice: _left,
     notices.DiskNotice: _disk,
-    notices.ChairmanChangedNotice: _chairman_changed,
     ChairmanNotice: _chair,
     chronicle.TopologyNotice: _topology,
 }

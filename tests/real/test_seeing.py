@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from fabric import Settings, connect
 from fabric.errors import NotFound
@@ -159,6 +162,39 @@ def test_members_tell_boots_and_ages(five: list[PeerProcess]) -> None:
     assert {row["boot"] for row in leaf["members"]} == {1}
     assert {row["state"] for row in leaf["members"]} == {"alive"}
     assert [row["accusers"] for row in leaf["members"]] == [[]] * len(leaf["members"])
+
+
+async def test_metrics_of_a_peer_and_of_a_whole_cloud(tmp_path: Path) -> None:
+    with peers() as start:
+        one = start("--candidate", "--host", "sim", "--data-dir", str(tmp_path / "p1"),
+                    "--metrics", "127.0.0.1:0")
+        eventually(lambda: whole_tree(one), lambda tree: len(hosts_of(tree)) == 1)
+        found = await scrape(one.said["metrics"])
+        assert found["fabric_chairman"] == found["fabric_placed"] == 1
+        assert found["fabric_commit_seconds_count"] > 0
+        assert found["fabric_dropped_full_total"] == 0
+    async with up(UpOptions(3, listen=Listen(port=0))) as ready:
+        found = await scrape(f"{ready.url}/metrics")
+        assert found["fabric_topology_hosts"] == 3
+        assert found["fabric_received_messages_total"] > 0
+
+
+async def scrape(url: str) -> dict[str, float]:
+    """Every sample there, added up over its labels."""
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200
+        text = await answer.text()
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] = found.get(sample.name, 0) + sample.value
+    return found
+
+
+def test_metrics_are_not_served_to_other_machines(tmp_path: Path) -> None:
+    done = fabric("peer", "--candidate", "--data-dir", str(tmp_path), "--metrics", "0.0.0.0:9100")
+    assert done.returncode == Exit.USAGE
+    assert "--metrics must be a loopback address" in done.stderr
 
 
 async def test_the_whole_tree_is_seen_through_one_door() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from fabric.wire.codec import decode_frame, encode_frame
 from fabric.wire.common import Done, Request, Response
 from fabric.wire.gossip import ALIVE, DEAD, LEFT
 from fabric.wire.seeing import Events, EventsAsk, Through
-from fabric.wire.tree import Order, Owner
+from fabric.wire.tree import Order, Owner, Topo
 
 ORDER = Order(1, 7, 42)
 HOST = Contact(0xA, "inproc://a")
@@ -90,8 +91,6 @@ def test_the_speakers_of_a_cell_in_words() -> None:
         (notices.RefutedNotice(4, 0xA, 5), "refute"),
         (notices.OwnerNotice(4, ORDER, 2, True), "owner"),
         (notices.OwnerNotice(4, ORDER, 0, False), "lost"),
-        (notices.TakeoverNotice(Owner(4, ORDER, 2, HOST)), "takeover"),
-        (notices.ChairmanChangedNotice(ORDER, HOST), "chairman"),
         (notices.PlaceNotice((4, 1)), "place"),
         (notices.JoinRefusedNotice("WrongCoordinator", "no"), "alarm"),
         (notices.ConflictNotice(4, 9), "alarm"),
@@ -115,6 +114,29 @@ def test_every_notice_has_words(notice: Any, kind: str) -> None:
     [(told, text)] = Pen().told(notice)
     assert told == kind and kind in KINDS
     assert text
+
+
+def test_other_owners_and_chairmen_are_told_when_they_change() -> None:
+    pen = Pen()
+    topo = Topo(ORDER, 1, HOST, 4, 9)
+    owner = Owner(4, ORDER, 2, HOST)
+
+    def told(topo: Topo, *owners: Owner) -> list[tuple[str, str]]:
+        after = pen.journal._last
+        pen.journal.look(0xB, topo, owners)
+        return [(row.kind, row.text) for row in pen.journal.page(after).rows]
+
+    assert told(topo, owner) == [
+        ("chairman", "000000000000000a is chairman, epoch 1.7"),
+        ("takeover", "000000000000000a owns cell 4, term 2 under E 1.7 v 42"),
+    ]
+    assert told(replace(topo, order=Order(1, 7, 43)), owner) == []
+    assert told(replace(topo, order=Order(1, 8, 44)), owner._replace(term=3)) == [
+        ("chairman", "000000000000000a is chairman, epoch 1.8"),
+        ("owner", "000000000000000a goes on owning cell 4, term 3 under E 1.7 v 42"),
+    ]
+    ours = owner._replace(term=4, contact=Contact(0xB, "b"))
+    assert told(replace(topo, order=Order(1, 8, 45)), ours) == []
 
 
 def test_no_notice_is_left_out() -> None:
