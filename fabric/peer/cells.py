@@ -41,6 +41,8 @@ from fabric.wire.tree import (
     NO_ORDER,
     CellRecord,
     NotMember,
+    Opinion,
+    OpinionAsk,
     Owner,
     Path,
     PathStamps,
@@ -293,6 +295,15 @@ class Cells:
         """Note that one of those that we asked for a sign of life is there."""
         if sender in self.asked_beyond:
             self.heard_beyond_at = now
+
+    def on_opinion_ask(self, sender: int, msg: OpinionAsk, now: int, out: Sink) -> None:
+        """The chairman wants to know whether a member of ours is gone (perhaps ourselves)."""
+        topo, gossip = self.paths.topo, self.gossip.get(msg.cell)
+        if topo is None or topo.chairman.node_id != sender or gossip is None:
+            return
+        row = gossip.myself if msg.key == gossip.key else gossip.members.get(msg.key)
+        if row is not None:
+            out.send(topo.chairman, Opinion(msg.key, msg.number, row.state))
 
     def on_stamps(self, sender: int, msg: PathStamps, now: int, out: Sink) -> None:
         contact = self._contact_of(sender)

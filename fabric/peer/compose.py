@@ -71,6 +71,8 @@ from fabric.wire.tree import (
     LeaseRelease,
     Leave,
     NotMember,
+    Opinion,
+    OpinionAsk,
     Path,
     PathStamps,
     Report,
@@ -295,6 +297,10 @@ class Peer:
         if self.chairman is not None:
             self.chairman.on_here(sender, msg, now, out)
 
+    def _on_opinion(self, sender: int, msg: Opinion, now: int, out: Sink) -> None:
+        if self.chairman is not None:
+            self.chairman.on_opinion(sender, msg, now, out)
+
     def _coordinated(self, event: Coordinated, now: int, out: Sink) -> None:
         if self.chairman is None:
             return
@@ -423,6 +429,7 @@ _HANDLERS: Final[dict[type[Any], Handler]] = {
     SyncAsk: _in_cell("on_sync_ask"),
     Sync: _in_cell("on_sync"),
     PathStamps: _in_cells("on_stamps"),
+    OpinionAsk: _in_cells("on_opinion_ask"),
     LeaseAsk: _in_leases("on_lease_ask"),
     LeaseGrant: _in_leases("on_lease_grant"),
     LeaseDeny: _in_leases("on_lease_deny"),
@@ -437,6 +444,7 @@ _HANDLERS: Final[dict[type[Any], Handler]] = {
     NotMember: Peer._on_not_member,
     Inquest: Peer._on_inquest,
     Here: Peer._on_here,
+    Opinion: Peer._on_opinion,
     Request: Peer._on_request,
     **dict.fromkeys(HANDLERS, Peer._on_placement),
 }

@@ -19,6 +19,7 @@ Theory of operation
   it hears from its own peer (:meth:`Chairman.witness`), from the reports of owners and, where its
   own peer is behind what it read (it just started), by asking the root's seats first.  An operator
   may have it publish what the fabric knows: :mod:`fabric.tree.adoption`.
+* Who is reported gone is put to others first: :mod:`fabric.tree.hearing`.
 * Who is gone, and when so many are that removals freeze: :mod:`fabric.tree.departures`.
 """
 
@@ -47,6 +48,7 @@ from fabric.tree.adoption import Adoption
 from fabric.tree.chair import ChairLease, ChairmanNotice
 from fabric.tree.chronicle import Chronicle
 from fabric.tree.departures import Departures
+from fabric.tree.hearing import Hearings
 from fabric.tree.inquest import Inquests
 from fabric.tree.planner import Plan
 from fabric.tree.readmission import NO_CELL, Readmission
@@ -66,6 +68,7 @@ from fabric.wire.tree import (
     JoinRefused,
     Leave,
     NotMember,
+    Opinion,
     Order,
     Owner,
     Path,
@@ -118,6 +121,7 @@ class Chairman:
         self.seats_changed_at: dict[int, int] = {}
         self.owners: dict[int, Owner] = {}  # the newest owner of each cell that reported
         self.inquests = Inquests(me, settings)
+        self.hearings = Hearings(me)
         self.readmission = Readmission(me)
         self.touch = Touch()
         self.chronicle = Chronicle()
@@ -136,13 +140,17 @@ class Chairman:
 
     @property
     def due(self) -> int:
-        return min(self.lease.due, self.next_batch, self.inquests.due, self.touch.due)
+        return min(
+            self.lease.due, self.next_batch, self.inquests.due, self.hearings.due, self.touch.due
+        )
 
     def tick(self, now: int, out: Sink) -> None:
         if self.lease.tick(now, self.next_token(), out):
             self._stop(out)
         if now >= self.inquests.due:
             self._judge(now, out)
+        if now >= self.hearings.due:
+            self._close_hearings(now, out)
         if now >= self.touch.due:
             self._keep_in_touch(now, out)
         if now >= self.next_batch:
@@ -206,6 +214,7 @@ class Chairman:
         self.write_token = 0
         self.joins = {}
         self.departures.forget()
+        self.hearings.end()
         self.next_batch = NEVER
 
     def _read_or_written(self, answer: Any, now: int, out: Sink) -> None:
@@ -412,8 +421,7 @@ class Chairman:
             for n in msg.gone
             if self.plan.home.get(n) == cell.cell and self.joined_at.get(n, 0) <= grace
         ]
-        if self.departures.count(gone, now):
-            self._soon(now, out)
+        self._hear(gone, sender, cell, now, out)
         if msg.ownerless:
             self.inquests.open(cell.cell, self._asked(cell), now, out)
         for child_id in msg.silent:
@@ -421,6 +429,33 @@ class Chairman:
             if child is not None and child.parent == cell.cell:
                 self.inquests.open(child_id, self._asked(child), now, out)
         out.wake(self.due)
+
+    def _hear(self, gone: list[int], reporter: int, cell: Cell, now: int, out: Sink) -> None:
+        """Members were reported gone: count those whom others have found so, ask about the rest."""
+        if not gone:
+            return
+        known = [n for n in gone if n in self.departures.gone and self.hearings.stands(n, now)]
+        if self.departures.count(known, now):
+            self._soon(now, out)
+        out_of_court = {*gone, *self.departures.gone, reporter}
+        others = [self.plan.contacts[n] for n in cell.members if n not in out_of_court]
+        for node_id in gone:
+            if node_id not in known:
+                self.hearings.ask(self.plan.contacts[node_id], cell.cell, others, now, out)
+
+    def on_opinion(self, sender: int, msg: Opinion, now: int, out: Sink) -> None:
+        """Somebody says whether a member that was reported is gone."""
+        gone = self.hearings.answered(sender, msg, now)
+        if gone and self.presides(now):
+            self.departures.count([gone], now)
+            self._soon(now, out)
+
+    def _close_hearings(self, now: int, out: Sink) -> None:
+        grace = now - JOIN_GRACE_US
+        gone = [n for n in self.hearings.close(now) if self.joined_at.get(n, 0) <= grace]
+        if gone and self.presides(now):
+            self.departures.count(gone, now)
+            self._soon(now, out)
 
     def _outdated(self, sender: int, owner: Owner, out: Sink) -> bool:
         """Whether a newer owner of the cell has reported already; the sender is told of it."""
@@ -515,6 +550,7 @@ class Chairman:
         self._take_joins()
         self._fix_seats(now)
         self.departures.tidy()
+        self.hearings.tidy(now)
         root_changed = self.topo is not None and self.topo.root != plan.root
         if not plan.touched and not announce and not root_changed:
             self._come_back(now, out)

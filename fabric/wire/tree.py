@@ -168,6 +168,25 @@ class Here:
     number: Int
 
 
+@dataclass(slots=True)
+class OpinionAsk:
+    """The chairman to members of ``cell``, ``key`` included: is it gone, as far as you know?"""
+
+    asker: Contact
+    cell: Int
+    key: Int
+    number: Int
+
+
+@dataclass(slots=True)
+class Opinion:
+    """Answer to :class:`OpinionAsk`: ``state`` as in :mod:`fabric.wire.gossip`."""
+
+    key: Int
+    number: Int
+    state: Small
+
+
 # --- leases ---------------------------------------------------------------------------------------
 
 
@@ -239,3 +258,5 @@ register(31, LeaseGrant)
 register(32, LeaseDeny)
 register(33, LeaseRelease)
 register(34, Vacant)
+register(35, OpinionAsk)
+register(36, Opinion)

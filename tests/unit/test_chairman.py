@@ -9,7 +9,8 @@ from fabric.coordination.rules import carry_out, chair_of, create, end_chair
 from fabric.machine import Contact, ListSink
 from fabric.settings import Settings
 from fabric.tree.chairman import HALTED, JOIN_GRACE_US, Chairman, ChairmanNotice
-from fabric.units import SECOND
+from fabric.units import MS, SECOND
+from fabric.wire.gossip import ALIVE, DEAD
 from fabric.wire.tree import (
     HOST,
     NO_ORDER,
@@ -17,6 +18,8 @@ from fabric.wire.tree import (
     Inquest,
     Join,
     Leave,
+    Opinion,
+    OpinionAsk,
     Order,
     Owner,
     Path,
@@ -428,8 +431,8 @@ def test_a_host_that_is_only_reported_stays_when_it_answers() -> None:
     bench = formed()
     bench.run(60 * SECOND)
     report(bench, 3)
+    bench.run(1200 * MS)  # nobody contradicts
     bench.join(3)
-    bench.pump()
     bench.chairman.on_here(3, Here(0, asked_again(bench, 3)), bench.now, bench.out)
     bench.run(5 * SECOND)
     assert 3 in members(bench)
@@ -478,7 +481,7 @@ def test_the_operator_ends_a_freeze_and_the_next_wave_freezes_again() -> None:
     bench.join(*range(1, 20))
     bench.run(JOIN_GRACE_US)
     gone_wave(bench, 6)
-    bench.run(SECOND)
+    bench.run(2 * SECOND)  # nobody contradicts
     departures = bench.chairman.departures
     assert departures.frozen and len(bench.chairman.plan.home) == 19
     gone_wave(bench, 6)  # reports are repeated
@@ -490,5 +493,69 @@ def test_the_operator_ends_a_freeze_and_the_next_wave_freezes_again() -> None:
     cell = bench.chairman.plan.root
     owner = Owner(cell, bench.chairman.plan.cells[cell].electorate, 1, host(1))
     bench.chairman.on_report(1, Report(owner, (8, 9, 10), (), False), bench.now, bench.out)
-    bench.run(SECOND)
+    bench.run(2 * SECOND)
     assert departures.frozen and len(bench.chairman.plan.home) == 13
+
+
+# --- nobody is removed at one peer's word --------------------------------------------------------
+
+
+def opinions(bench: Bench, about: int, **states: int) -> None:
+    """Answer the open question about a member: ``h4=DEAD`` for host 4."""
+    asked = {to: m.number for to, m in bench.sent if isinstance(m, OpinionAsk) and m.key == about}
+    assert about in asked  # it may speak for itself
+    for name, state in states.items():
+        number = int(name[1:])
+        answer = Opinion(about, asked.get(number, 1), state)
+        bench.chairman.on_opinion(number, answer, bench.now, bench.out)
+    bench.pump()
+
+
+def others_asked(bench: Bench, about: int) -> list[int]:
+    return [t for t, m in bench.sent if isinstance(m, OpinionAsk) and m.key == about and t != about]
+
+
+def reported(about: int) -> tuple[Bench, list[int]]:
+    """Return a bench where the owner of a leaf of four reported a member, and whom that asked."""
+    bench = Bench()
+    bench.run(SECOND)
+    bench.join(1, 2, 3, 4)
+    bench.run(60 * SECOND)
+    bench.sent.clear()
+    report(bench, about)
+    return bench, others_asked(bench, about)
+
+
+def test_two_others_that_agree_with_the_owner_have_a_member_removed_at_once() -> None:
+    bench, (one, other) = reported(3)
+    opinions(bench, 3, **{f"h{one}": DEAD})
+    bench.run(600 * MS)
+    assert 3 in members(bench)
+    opinions(bench, 3, **{f"h{other}": DEAD})
+    bench.run(600 * MS)
+    assert members(bench) == [1, 2, 4]
+
+
+def test_an_owner_alone_cannot_have_a_healthy_member_removed() -> None:
+    for answers in ({"h3": ALIVE}, {"h2": ALIVE}, {"h3": ALIVE, "h2": DEAD}):
+        bench, asked = reported(3)
+        assert len(asked) == 2
+        for _ in range(5):
+            opinions(bench, 3, **answers)
+            bench.run(2 * SECOND)
+            report(bench, 3)
+        assert members(bench) == [1, 2, 3, 4]
+
+
+def test_an_opinion_of_somebody_who_was_not_asked_does_not_count() -> None:
+    bench, (one, _) = reported(3)
+    opinions(bench, 3, **{f"h{one}": DEAD, "h77": DEAD, "h3": ALIVE})
+    bench.run(2 * SECOND)
+    assert members(bench) == [1, 2, 3, 4]
+
+
+def test_a_member_that_only_the_chairman_reaches_is_removed_by_the_word_of_the_others() -> None:
+    bench, asked = reported(3)
+    opinions(bench, 3, h3=ALIVE, **{f"h{n}": DEAD for n in asked})
+    bench.run(2 * SECOND)
+    assert members(bench) == [1, 2, 4]
