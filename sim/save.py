@@ -21,7 +21,6 @@ from sim.kinds import KINDS
 from sim.scenario import MAX_SEED, VERSION, Scenario, load_scenario
 from sim.swarm import swarm
 
-
 #: Of one sweep: it would take weeks.
 MAX_SEEDS: Final = 1_000_000
 
