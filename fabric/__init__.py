@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fabric.api import Fabric, open
     from fabric.blocking import BlockingFabric, open_blocking
     from fabric.client import Client, connect
+    from fabric.coordination.registry import Registration, Registry, open_registry
+    from fabric.coordination.services import Instance
     from fabric.errors import FabricError, Refused, Unavailable
     from fabric.machine import Contact
     from fabric.placement.request import Constraint, PlacementRequest
@@ -30,15 +32,19 @@ __all__ = [
     "Contact",
     "Fabric",
     "FabricError",
+    "Instance",
     "Placement",
     "PlacementRequest",
     "Refused",
+    "Registration",
+    "Registry",
     "Settings",
     "TreeCell",
     "Unavailable",
     "connect",
     "open",
     "open_blocking",
+    "open_registry",
 ]
 
 #: Public name -> the module that defines it, and its name there.
@@ -49,15 +55,19 @@ _HOMES = {
     "Contact": ("fabric.machine", "Contact"),
     "Fabric": ("fabric.api", "Fabric"),
     "FabricError": ("fabric.errors", "FabricError"),
+    "Instance": ("fabric.coordination.services", "Instance"),
     "Placement": ("fabric.placement.request", "Placed"),
     "PlacementRequest": ("fabric.placement.request", "PlacementRequest"),
     "Refused": ("fabric.errors", "Refused"),
+    "Registration": ("fabric.coordination.registry", "Registration"),
+    "Registry": ("fabric.coordination.registry", "Registry"),
     "Settings": ("fabric.settings", "Settings"),
     "TreeCell": ("fabric.survey", "TreeCell"),
     "Unavailable": ("fabric.errors", "Unavailable"),
     "connect": ("fabric.client", "connect"),
     "open": ("fabric.api", "open"),
     "open_blocking": ("fabric.blocking", "open_blocking"),
+    "open_registry": ("fabric.coordination.registry", "open_registry"),
 }
 
 

@@ -88,6 +88,10 @@ MAX_RECORD_BYTES: Final = 65536
 
 #: Bytes of one transaction of the coordinator: ZooKeeper takes messages below 1 MB.
 MAX_TRANSACTION_BYTES: Final = 900_000
+#: Instances of one registered service, and details of one instance: a list of them stays below a
+#: frame.
+MAX_SERVICE_INSTANCES: Final = 256
+MAX_SERVICE_DETAILS: Final = 16
 #: Cell records in one part of an adoption, beside the frame limit; and parts of one: together they
 #: hold the largest tree that there is.
 MAX_ADOPT_RECORDS: Final = 64

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 import fabric
 from fabric.api import Fabric
@@ -28,6 +29,9 @@ from nodes.hosts import FabricHosts
 from nodes.metrics import Exposition
 from nodes.sweeper import Sweeper
 from nodes.worker import Worker
+
+#: The name under which fronts are registered; all of them serve.
+FRONT_SERVICE: Final = "front"
 
 
 @dataclass(slots=True)
@@ -48,6 +52,8 @@ class FrontOptions:
     accept_any_image: bool = False
     address: str = "tcp://127.0.0.1:0"
     keys: NodeKeys | None = None
+    #: Where the front registers itself, as an instance of the service :data:`FRONT_SERVICE`.
+    coordinator: str | None = None
 
 
 class CloudService:
@@ -200,9 +206,16 @@ async def run_front(
         fabric.open(
             options.address, join=options.join, data_dir=peer_dir, keys=options.keys
         ) as fab,
+        contextlib.AsyncExitStack() as registered,
     ):
         await fab.ready()
         service.work_with(fab)
+        if options.coordinator is not None:
+            registry = await registered.enter_async_context(
+                fabric.open_registry(options.coordinator)
+            )
+            entry = registry.register(FRONT_SERVICE, service.url)
+            await registered.enter_async_context(entry)
         on_ready(service.url, fab.contact)
         await until_stopped(stop, fab)
 

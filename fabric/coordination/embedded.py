@@ -30,7 +30,7 @@ from fabric.coordination.interface import (
     CoordinatorRequest,
     Lost,
 )
-from fabric.coordination.rules import carry_out, create, only_reads
+from fabric.coordination.rules import Table, carry_out, create, only_reads
 from fabric.errors import DataDirectoryError, Overloaded
 from fabric.limits import MAX_COORDINATOR_WAITING, MAX_INT
 
@@ -132,6 +132,11 @@ class SharedDirectory:
         with self._env.begin(write=True) as txn:
             # the clock is read after the lock is held: it may have taken long to get
             return carry_out(_Rows(txn), request, time.monotonic_ns() // 1000, self._boot)
+
+    def within(self, work: Callable[[Table, int, str], object], writes: bool) -> object:
+        """Do ``work`` in one transaction, and return what it returns."""
+        with self._env.begin(write=writes) as txn:
+            return work(_Rows(txn), time.monotonic_ns() // 1000, self._boot)
 
     def _claim(self) -> None:
         self._env.reader_check()

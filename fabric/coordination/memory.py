@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from fabric.coordination.interface import CoordinatorAnswer, CoordinatorNews, CoordinatorRequest
-from fabric.coordination.rules import carry_out, create
+from fabric.coordination.rules import Table, carry_out, create
 from fabric.limits import MAX_INT
 
 
@@ -42,6 +42,10 @@ class MemoryCoordinator:
 
     async def ask(self, request: CoordinatorRequest) -> CoordinatorAnswer:
         return carry_out(self._rows, request, time.monotonic_ns() // 1000, "")
+
+    def within(self, work: Callable[[Table, int, str], object], writes: bool) -> object:
+        """Do ``work`` on the rows, and return what it returns."""
+        return work(self._rows, time.monotonic_ns() // 1000, "")
 
     async def close(self) -> None:
         pass

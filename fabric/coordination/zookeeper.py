@@ -23,23 +23,11 @@ Theory of operation
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import (
-    BadVersionError,
-    KazooException,
-    NoAuthError,
-    NodeExistsError,
-    NoNodeError,
-    RolledBackError,
-    RuntimeInconsistency,
-)
 
 from fabric.coordination.ensemble import Ensemble, parse_ensemble
 from fabric.coordination.interface import (
@@ -70,14 +58,14 @@ from fabric.coordination.layout import (
     Candidate,
     candidate_prefix,
     checked_value,
-    coordinator_id_of,
-    encode_meta,
     line_of,
     node_of,
 )
+from fabric.coordination.nodes import Nodes, outcome_of
 from fabric.coordination.session import Session, Unreachable
-from fabric.errors import BadInput, ConfigError, ForeignData, Overloaded
-from fabric.limits import MAX_COORDINATOR_WAITING, MAX_INT, MAX_TRANSACTION_BYTES
+from fabric.coordination.watchdog import Watchdog
+from fabric.errors import BadInput, ConfigError, Overloaded
+from fabric.limits import MAX_COORDINATOR_WAITING, MAX_TRANSACTION_BYTES
 
 #: Answers take milliseconds; reading the thousands of records of a large topology, seconds.
 _ANSWER_WITHIN_S: Final = 5.0
@@ -113,10 +101,10 @@ class ZooKeeperCoordinator:
         self._chair = f"{self._base}/{CHAIR}"
         self._tell: Callable[[CoordinatorNews], None] = lambda news: None
         self._session = Session(ensemble, self._connection_changed)
+        self._nodes = Nodes(self._session)
         self._line_watch = self._session.watcher(self._line_changed)
         self._place: _Place | None = None
         self._until = 0.0  # monotonic; until then we hold the chair
-        self._prepared = (0, 0)  # the session in which the layout was seen, the coordinator's id
         self._waiting = 0
         self._watchdog = Watchdog(self._leave_line)
         self._session.start()
@@ -167,7 +155,7 @@ class ZooKeeperCoordinator:
         lease_s = request.lease_us / 1e6
         self._check_lease(lease_s)
         self._watchdog.feed(lease_s * _HUNG_LEASES)
-        coordinator_id = await self._prepare()
+        coordinator_id = await self._nodes.prepare()
         line = await self._line()
         place = await self._find_place(request.node_id, line)
         if place is None:
@@ -177,12 +165,12 @@ class ZooKeeperCoordinator:
         if first is None or all(c.name != place.name for c in line):
             return Lost(f"{place.path} vanished")
         if first.name == place.name:
-            await self._call(place.path, lambda zk: zk.set_async(place.path, b""))
+            await self._nodes.ask(place.path, lambda zk: zk.set_async(place.path, b""))
             self._until = sent + lease_s
             epoch = Epoch(_GENERATION, place.czxid)
             return Chair(True, request.node_id, epoch, coordinator_id)
         self._until = 0.0
-        holder = await self._stat(f"{self._chair}/{first.name}")
+        holder = await self._nodes.stat(f"{self._chair}/{first.name}")
         if holder is None:
             return Lost("the chair changes hands")  # the watch on the line tells when it has
         epoch = Epoch(_GENERATION, holder.czxid)
@@ -199,7 +187,7 @@ class ZooKeeperCoordinator:
 
     async def _line(self) -> list[Candidate]:
         watch = self._line_watch
-        names = await self._call(
+        names = await self._nodes.ask(
             self._chair, lambda zk: zk.get_children_async(self._chair, watch=watch)
         )
         return line_of(names, self._chair)
@@ -217,7 +205,7 @@ class ZooKeeperCoordinator:
                     return place
                 continue
             path = f"{self._chair}/{candidate.name}"
-            stat = await self._stat(path)
+            stat = await self._nodes.stat(path)
             if stat is not None and stat.owner_session_id == session.session_id:
                 self._place = _Place(candidate.name, path, stat.czxid, session.number)
                 return self._place
@@ -233,7 +221,7 @@ class ZooKeeperCoordinator:
                 prefix, b"", acl=acl, ephemeral=True, sequence=True, include_data=True
             )
 
-        path, stat = await self._call(self._chair, create)
+        path, stat = await self._nodes.ask(self._chair, create)
         self._place = _Place(path.rpartition("/")[2], path, stat.czxid, session)
         return self._place
 
@@ -242,7 +230,7 @@ class ZooKeeperCoordinator:
         if place is not None and place.czxid == request.epoch.lease:
             self._until = 0.0
             # should the answer be lost, the watchdog tries again
-            await self._stat_or_none(place.path, lambda zk: zk.delete_async(place.path))
+            await self._nodes.ask_if_there(place.path, lambda zk: zk.delete_async(place.path))
             self._place = None
         return Resigned()
 
@@ -268,10 +256,10 @@ class ZooKeeperCoordinator:
     # --- records ----------------------------------------------------------------------------------
 
     async def _load(self) -> Loaded:
-        self._prepared = (0, 0)
-        coordinator_id = await self._prepare()
-        names = await self._children(self._base)
-        cells = await self._children(f"{self._base}/{CELL}")
+        self._nodes.forget()
+        coordinator_id = await self._nodes.prepare()
+        names = await self._nodes.children(self._base)
+        cells = await self._nodes.children(f"{self._base}/{CELL}")
         paths = [name for name in names if name != META and name not in DIRECTORIES]
         paths += [f"{CELL}/{name}" for name in cells]
         records: list[Record] = []
@@ -283,7 +271,7 @@ class ZooKeeperCoordinator:
 
     async def _read(self, path: str) -> Record | None:
         node = f"{self._base}/{path}"
-        found = await self._stat_or_none(node, lambda zk: zk.get_async(node))
+        found = await self._nodes.ask_if_there(node, lambda zk: zk.get_async(node))
         if found is None:
             return None
         value, stat = found
@@ -315,117 +303,10 @@ class ZooKeeperCoordinator:
                     transaction.create(node, put.value, acl)
             return transaction.commit_async()
 
-        results = await self._call(self._base, commit)
-        return _outcome(results, [place.path, *nodes]) or Committed(
+        results = await self._nodes.ask(self._base, commit)
+        return outcome_of(results, [place.path, *nodes]) or Committed(
             tuple([0 if put.value is None else put.version + 1 for put in request.puts])
         )
-
-    # --- the layout -------------------------------------------------------------------------------
-
-    async def _prepare(self) -> int:
-        """Return the coordinator's id. An empty one is given its id and its directories."""
-        session, known = self._prepared
-        if session == self._session.number:
-            return known
-        number = self._session.number
-        node = f"{self._base}/{META}"
-        found = await self._stat_or_none(node, lambda zk: zk.get_async(node))
-        if found is None:
-            await self._create_layout()
-            found = await self._call(node, lambda zk: zk.get_async(node))
-        coordinator_id = coordinator_id_of(node, found[0])
-        self._prepared = (number, coordinator_id)
-        return coordinator_id
-
-    async def _create_layout(self) -> None:
-        base, acl = self._base, self._session.acl
-        parts = base[1:].split("/")
-        for depth in range(1, len(parts) + 1):
-            await self._create("/" + "/".join(parts[:depth]))
-        children = sorted(await self._children(base))
-        if children and META not in children:
-            raise ForeignData.at(
-                base, f"holds {children[0]!r} but no {META!r}: Fabric did not make it"
-            )
-        meta = encode_meta(secrets.randbelow(MAX_INT) + 1)
-
-        def create(zk: KazooClient) -> Any:
-            transaction = zk.transaction()
-            transaction.create(f"{base}/{META}", meta, acl)
-            for name in DIRECTORIES:
-                transaction.create(f"{base}/{name}", b"", acl)
-            return transaction.commit_async()
-
-        results = await self._call(base, create)
-        _outcome(results, [f"{base}/{name}" for name in (META, *DIRECTORIES)])
-
-    async def _create(self, node: str) -> None:
-        """Create an empty node, unless it is there."""
-        acl = self._session.acl
-        with contextlib.suppress(NodeExistsError):
-            await self._call(node, lambda zk: zk.create_async(node, b"", acl=acl))
-
-    # --- calls ------------------------------------------------------------------------------------
-
-    async def _call(self, node: str, ask: Callable[[KazooClient], Any]) -> Any:
-        """Ask ZooKeeper about ``node``, which is named where we are not allowed to."""
-        try:
-            return await self._session.call(ask)
-        except NoAuthError:
-            raise ForeignData.at(node, "does not let us in with these credentials") from None
-        except NoNodeError:
-            self._prepared = (0, 0)  # somebody emptied it under our eyes
-            raise Unreachable(f"coordinator node {node} is missing") from None
-
-    async def _stat_or_none(self, node: str, ask: Callable[[KazooClient], Any]) -> Any:
-        """Ask about a node that may not be there."""
-        try:
-            return await self._session.call(ask)
-        except NoAuthError:
-            raise ForeignData.at(node, "does not let us in with these credentials") from None
-        except NoNodeError:
-            return None
-
-    async def _stat(self, node: str) -> Any:
-        return await self._stat_or_none(node, lambda zk: zk.exists_async(node))
-
-    async def _children(self, node: str) -> list[str]:
-        names: list[str] = await self._call(node, lambda zk: zk.get_children_async(node))
-        return names
-
-
-class Watchdog:
-    """Calls ``bark``, in a thread of its own, whenever it was not fed for long, until it is."""
-
-    def __init__(self, bark: Callable[[], None]) -> None:
-        self._bark = bark
-        self._condition = threading.Condition()
-        self._patience_s: float | None = None
-        self._fed = 0
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="fabric-watchdog", daemon=True)
-
-    def feed(self, patience_s: float) -> None:
-        """All is well; bark when this is not said again within ``patience_s``."""
-        with self._condition:
-            if self._patience_s is None:
-                self._thread.start()
-            self._patience_s = patience_s
-            self._fed += 1
-            self._condition.notify()
-
-    def stop(self) -> None:
-        with self._condition:
-            self._stopped = True
-            self._condition.notify()
-
-    def _run(self) -> None:
-        with self._condition:
-            while not self._stopped:
-                fed = self._fed
-                self._condition.wait(self._patience_s)
-                if fed == self._fed and not self._stopped:
-                    self._bark()
 
 
 def _check_size(nodes: Sequence[str], puts: Sequence[Put]) -> None:
@@ -435,21 +316,3 @@ def _check_size(nodes: Sequence[str], puts: Sequence[Put]) -> None:
     )
     if size > MAX_TRANSACTION_BYTES:
         raise BadInput(f"a transaction of {size} bytes exceeds {MAX_TRANSACTION_BYTES}")
-
-
-def _outcome(results: Sequence[Any], nodes: Sequence[str]) -> CommitRefused | None:
-    """Say why a transaction was refused. kazoo *returns* the errors; it never raises them.
-
-    The first operation is the check of the lease.  Operations before and after the one that failed
-    carry errors of their own, which say nothing.
-    """
-    for index, (node, result) in enumerate(zip(nodes, results, strict=True)):
-        if isinstance(result, RolledBackError | RuntimeInconsistency):
-            continue
-        if isinstance(result, NoAuthError):
-            raise ForeignData.at(node, "may not be written with these credentials")
-        if isinstance(result, NoNodeError | NodeExistsError | BadVersionError):
-            return CommitRefused("version" if index else "lease")
-        if isinstance(result, KazooException):
-            raise Unreachable(f"coordinator node {node}: {type(result).__name__}")
-    return None

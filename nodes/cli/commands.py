@@ -92,7 +92,7 @@ COMMANDS: Final = (
     ),
     Command(
         "front", "the REST API over a fabric of real peers", "nodes.cli.up:front",
-        settings=("join", "listen", "data_dir", "keys", "http", "accept_any_image"),
+        settings=("join", "listen", "data_dir", "coordinator", "keys", "http", "accept_any_image"),
         description="Join a fabric as an observer, with the store, the REST front and a worker.",
         examples=(
             ("fabric front --join tcp://127.0.0.1:7001 --data-dir front --accept-any-image", ""),
@@ -294,6 +294,18 @@ COMMANDS: Final = (
                     metavar="PLACEMENT"),
         ),
         examples=(("fabric release vm-7:1:1f3a:00c0ffee00c0ffee@tcp://127.0.0.1:7002", ""),),
+    ),
+    Command(
+        "services", "what is registered with a coordinator, and where", "nodes.cli.services:run",
+        settings=("coordinator",),
+        arguments=(
+            Setting("watch", Kind.TEXT, "print this service whenever it changes", "",
+                    metavar="SERVICE"),
+        ),
+        examples=(
+            ("fabric services --coordinator zookeeper://127.0.0.1:2181", "all of them"),
+            ("fabric services --coordinator p1/coordinator --watch front", "until Ctrl-C"),
+        ),
     ),
     Command(
         "doctor", "what is missing on this machine, and how to get it", "nodes.cli.doctor:run",

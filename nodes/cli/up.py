@@ -56,6 +56,7 @@ def front(config: Config, out: Output) -> int:
     options = FrontOptions(
         join=config.names("join"), data_dir=data_dir, listen=_listen(config),
         accept_any_image=config.flag("accept_any_image"), address=config.text("listen"),
+        coordinator=config.text("coordinator") or None,
         keys=own_keys(config),
     )
 

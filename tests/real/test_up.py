@@ -23,7 +23,7 @@ from fabric.cloudstore.storage.node import StoreNode
 from fabric.errors import AddressInUse, DataDirectoryError, EdgeError
 from nodes.cloud.access import KINDS
 from nodes.demo.rest import RestClient, create_project
-from nodes.service import FrontOptions, Listen, run_front
+from nodes.service import FRONT_SERVICE, FrontOptions, Listen, run_front
 from nodes.up import UpOptions, up
 
 ROOT = Path(__file__).parents[2]
@@ -278,7 +278,10 @@ async def test_a_front_joins_a_fabric_over_zeromq(tmp_path: Path) -> None:
     stop, told = asyncio.Event(), asyncio.get_running_loop().create_future()
     async with fabric.open(host=simulated_host(), candidate=True) as host:
         await host.ready()
-        options = FrontOptions((host.contact.address,), tmp_path, Listen(port=0), True)
+        options = FrontOptions(
+            (host.contact.address,), tmp_path, Listen(port=0), True,
+            coordinator=str(tmp_path / "registry"),
+        )
         front = asyncio.create_task(
             run_front(options, stop, lambda url, contact: told.set_result((url, contact)))
         )
@@ -290,5 +293,7 @@ async def test_a_front_joins_a_fabric_over_zeromq(tmp_path: Path) -> None:
         assert vm["host"] == host.contact.address
         rows = {row.contact.node_id: row.observer for row in await host.members()}
         assert rows == {host.contact.node_id: False, contact.node_id: True}
+        async with fabric.open_registry(tmp_path / "registry") as registry:
+            assert [each.address for each in await registry.instances(FRONT_SERVICE)] == [url]
         stop.set()
         await front
