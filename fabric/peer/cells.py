@@ -104,6 +104,8 @@ class Cells:
             self.settle(now, out)
         else:
             self._refresh_digests()
+            if fresh.owners:
+                self._look_soon()  # whoever owns a cell now may be dead, for all we know
         for owner in fresh.owners:
             ownership = self.leases.ownerships.get(owner.cell)
             if ownership is not None and owner.contact.node_id != self.me.node_id:
@@ -155,12 +157,10 @@ class Cells:
             del self.gossip[cell]
             self.leases.ownerships.pop(cell, None)
         self.leaf_gossip = leaf = self.gossip[path[0]]
-        self.duties.calm = -1
         self.inner = tuple([gossip for gossip in self.gossip.values() if gossip is not leaf])
         self.leases.take_seats(now)
         self._refresh_digests()
-        if self.duties.due == NEVER:
-            self.duties.due = leaf.next_round  # together with the round: one timer less
+        self._look_soon()
         if tuple(self.gossip)[:1] != was_in[:1]:
             out.notify(PlaceNotice(path))
         if not paths.placed and not self.leaving:
@@ -353,6 +353,20 @@ class Cells:
         if self.duties.due <= now:
             self.duties.tick(now, out)
         self.reckon()
+
+    def _look_soon(self) -> None:
+        """What the duties rested on may be true no more: they are due with the leaf's round."""
+        leaf = self.leaf_gossip
+        self.duties.calm = -1
+        if leaf is not None and self.duties.due == NEVER:
+            self.duties.due = leaf.next_round  # together with the round: one timer less
+
+    def rouse(self, now: int) -> None:
+        """A status in the leaf has changed: so may be what the duties rested on."""
+        if self.duties.due == NEVER:
+            self.duties.due = now
+        if self.duties.due < self.due:
+            self.due = self.duties.due
 
     def reckon(self) -> None:
         """Find when the next thing is due, the leaf's gossip aside."""

@@ -144,6 +144,7 @@ class Peer:
         if books is not None:
             held = [(k, v) for k, v in self.stored.items() if k.startswith(HOST_PREFIX)]
             books.restore(held, now, out)
+            self.router.restored(out)
             self._after_placement(out)
         if self.candidate:
             self.chairman = Chairman(self.me, self.settings, self.create, now)
@@ -158,8 +159,7 @@ class Peer:
     def handle(self, event: Event, now: int, out: Sink) -> None:
         """Take one event: the machine's only entry point."""
         cls = event.__class__
-        if cls is Received:
-            assert isinstance(event, Received)
+        if isinstance(event, Received):
             message = event.message
             kind = message.__class__
             if kind is Ping or kind is Ack:
@@ -202,6 +202,8 @@ class Peer:
         leaf = cells.leaf_gossip
         if leaf is not None and leaf.due <= now:
             leaf.tick(now, out)
+            if leaf.statuses != cells.duties.calm:
+                cells.rouse(now)
         if cells.due <= now:
             cells.tick(now, out)
         if self.joiner.due <= now:
@@ -209,7 +211,6 @@ class Peer:
         if self.chairman is not None and self.chairman.due <= now:
             self.chairman.tick(now, out)
         if self.router_due <= now:
-            self.tables.now = now
             self.router.tick(now, out)
             self._after_placement(out)
         if self.path_due <= now:
@@ -338,7 +339,6 @@ class Peer:
             self._leave(now, out)
             caller.respond(out, Done())
         elif cls in Router.ASKS:
-            self.tables.now = now
             self.router.ask(caller, body, now, out)
             self._after_placement(out)
         else:
@@ -361,7 +361,6 @@ class Peer:
             caller.respond(out, outcome)
 
     def _on_placement(self, sender: int, msg: Any, now: int, out: Sink) -> None:
-        self.tables.now = now
         self.router.handle_message(sender, msg, now, out)
         self._after_placement(out)
 

@@ -42,18 +42,17 @@ class Duties:
         self.told: dict[int, Summary] = {}  # owned cell -> summary that the parent was told
         self.summed: dict[int, tuple[CellGossip, int]] = {}  # and the table it was made of
         # where all was well with the leaf and its owner, and we own nothing: the leaf's count of
-        # changed statuses then.  Nothing is to be done until it, or our path, changes.
+        # changed statuses then.  Nothing is to be done (nor due) until it, or our path, changes.
         self.calm = -1
         self.due = NEVER
 
     def tick(self, now: int, out: Sink) -> None:
         """One round of duties."""
-        cells = self.cells
-        self.due = now + cells.settings.summary_us
-        gossip = cells.leaf_gossip
-        if gossip is not None and gossip.statuses == self.calm:
-            return
+        self.due = now + self.cells.settings.summary_us
+        self.calm = -1
         self._look(now, out)
+        if self.calm >= 0:
+            self.due = NEVER
 
     def _look(self, now: int, out: Sink) -> None:
         """Do what an owner does; mind that there is one."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from fabric.limits import ASSUMED_US, MAX_CELL_MEMBERS
+from fabric.machine import NEVER
 from fabric.placement.request import PlacementRequest
 from fabric.placement.tables import Child
 from fabric.tree.summary import Summary
@@ -51,19 +52,32 @@ class Used(NamedTuple):
 NONE_USED = Used(0, 0, 0)
 
 
+class Rows:
+    """What is on its way to one member, and the sum of it as long as nothing changes."""
+
+    __slots__ = ("sent", "summary", "until", "used")
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self.used = NONE_USED  # true until then, while the table says ``summary``
+        self.until = 0
+        self.summary: Summary | None = None
+
+
 class Assumed:
     """Assumed use and learned summaries of the members of all cells that this peer owns."""
 
     __slots__ = ("_learned", "_sent")
 
     def __init__(self) -> None:
-        self._sent: dict[int, list[Sent]] = {}
+        self._sent: dict[int, Rows] = {}
         self._learned: dict[int, Learned] = {}
 
     def sent(self, child: Child, request: PlacementRequest, now: int) -> None:
         """Count ``request`` as used at ``child``."""
-        row = Sent(now, request.cpu, request.memory_mb, child.summary)
-        self._sent.setdefault(_row(child), []).append(row)
+        rows = self._sent.setdefault(_row(child), Rows())
+        rows.sent.append(Sent(now, request.cpu, request.memory_mb, child.summary))
+        rows.until = 0
 
     def learned(self, child: Child, summary: Summary, at: int) -> None:
         """Take the true state that came with a refusal; what was assumed before it is over."""
@@ -75,7 +89,7 @@ class Assumed:
 
     def summary(self, child: Child, now: int) -> tuple[Summary | None, int]:
         """Return the newest summary of ``child`` that is known here, and its time."""
-        learned = self._learned.get(_row(child))
+        learned = self._learned.get(_row(child)) if self._learned else None
         if learned is None:
             return child.summary, child.summary_at
         if now - learned.at > ASSUMED_US or not same(child.summary, learned.table):
@@ -88,18 +102,26 @@ class Assumed:
         rows = self._sent.get(_row(child))
         if rows is None:
             return NONE_USED
-        live = [
-            row
-            for row in rows
-            if now - row.at <= SEEN_AFTER_US
-            or (now - row.at <= ASSUMED_US and same(child.summary, row.summary))
-        ]
-        if not live:
-            del self._sent[_row(child)]
-            return NONE_USED
-        if len(live) < len(rows):
-            self._sent[_row(child)] = live
-        return Used(sum([row.cpu for row in live]), sum([row.memory_mb for row in live]), len(live))
+        if now >= rows.until or child.summary is not rows.summary:
+            self._add_up(rows, child.summary, now)
+            if not rows.sent:
+                del self._sent[_row(child)]
+        return rows.used
+
+    def _add_up(self, rows: Rows, summary: Summary | None, now: int) -> None:
+        live: list[Sent] = []
+        cpu = memory_mb = 0
+        until = NEVER
+        for row in rows.sent:
+            lasts_us = ASSUMED_US if same(summary, row.summary) else SEEN_AFTER_US
+            if now - row.at <= lasts_us:
+                live.append(row)
+                cpu += row.cpu
+                memory_mb += row.memory_mb
+                until = min(until, row.at + lasts_us + 1)
+        rows.sent = live
+        rows.used = Used(cpu, memory_mb, len(live))
+        rows.until, rows.summary = until, summary
 
 
 def same(a: Summary | None, b: Summary | None) -> bool:

@@ -86,13 +86,20 @@ def host_verdict(
 class Matcher:
     """One request, ready to be held against many summaries."""
 
-    __slots__ = ("_cpu_step", "_memory_step", "_verdicts", "request")
+    __slots__ = (
+        "_cpu_step", "_memory_step", "_seen", "_seen_verdict", "_verdicts", "names_hosts",
+        "request",
+    )  # fmt: skip
 
     def __init__(self, request: PlacementRequest) -> None:
         self.request = request
         self._cpu_step = round_up(request.cpu)
         self._memory_step = round_up(request.memory_mb)
         self._verdicts: dict[tuple[tuple[str, ...], tuple[str, ...], bool, int], str] = {}
+        self._seen: ClassSummary | None = None  # the class judged last, and how
+        self._seen_verdict = FITS
+        #: Whether there is a constraint on hosts by name.
+        self.names_hosts = any(c.kind == "host" for c in request.constraints)
 
     def may_fit(self, summary: Summary) -> bool:
         """Whether any host of ``summary`` may take the request: never a wrong "no"."""
@@ -101,7 +108,9 @@ class Matcher:
         cpu, memory = self._cpu_step, self._memory_step
         for group in summary.classes:
             if not self._failure(group):
-                for key in group.buckets[::2]:
+                buckets = group.buckets
+                for at in range(len(buckets) - 2, -1, -2):  # most room first: mostly that is it
+                    key = buckets[at]
                     if key >> 8 >= cpu and key & 255 >= memory:
                         return True
         return False
@@ -126,23 +135,36 @@ class Matcher:
                 counts[reason] = counts.get(reason, 0) + hosts
         return counts
 
-    def places(self, summary: Summary) -> int:
-        """Return how many such requests the hosts of ``summary`` may take, at the most."""
+    def takes_more(self, summary: Summary, than: int) -> bool:
+        """Whether the hosts of ``summary`` may take more than so many such requests."""
         cpu, memory_mb = max(self.request.cpu, 1), max(self.request.memory_mb, 1)
         places = 0
         for group in summary.classes:
             if not self._failure(group):
-                for key, hosts in zip(group.buckets[::2], group.buckets[1::2], strict=True):
+                buckets = group.buckets
+                for at in range(len(buckets) - 2, -1, -2):
+                    key = buckets[at]
                     room = min(GRID[key >> 8] // cpu, GRID[key & 255] // memory_mb)
-                    places += hosts * room
-        return places
+                    places += buckets[at + 1] * room
+                    if places > than:
+                        return True
+        return False
 
     def _failure(self, group: ClassSummary) -> str:
         """Return the condition that no host of the class can meet, or :data:`FITS`."""
+        seen = self._seen
+        if seen is not None and (
+            seen.labels is group.labels
+            and seen.disk == group.disk
+            and seen.blurred == group.blurred
+            and seen.maybe is group.maybe
+        ):
+            return self._seen_verdict  # hosts of one kind share their labels: no need to hash them
         identity = (group.labels, group.maybe, group.blurred, group.disk)
         verdict = self._verdicts.get(identity)
         if verdict is None:
             verdict = self._verdicts[identity] = _class_failure(group, self.request)
+        self._seen, self._seen_verdict = group, verdict
         return verdict
 
 

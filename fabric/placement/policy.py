@@ -10,7 +10,7 @@ how much better they are than the last of them, keeps the quality and loses the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from fabric.limits import CHOICE_WIDTH
@@ -24,10 +24,8 @@ FULL: Final = -1_000_000
 #: Score of a member of which nothing (fresh) is known.
 UNKNOWN: Final = -2_000_000
 
-POLICIES: Final[dict[str, Callable[[int], int]]] = {
-    "spread": lambda free: free,
-    "pack": lambda free: 1000 - free,
-}
+#: Policy -> score of a member that is full, and what each thousandth free adds to it.
+POLICIES: Final[dict[str, tuple[int, int]]] = {"spread": (0, 1), "pack": (1000, -1)}
 
 
 def score(summary: Summary, matcher: Matcher, used: Used) -> int:
@@ -37,12 +35,14 @@ def score(summary: Summary, matcher: Matcher, used: Used) -> int:
     memory_left = summary.memory_free_mb - used.memory_mb - request.memory_mb
     if cpu_left < 0 or memory_left < 0:
         return FULL
-    if summary.hosts > 1 and 0 < used.requests >= matcher.places(summary):
+    if used.requests and summary.hosts > 1 and not matcher.takes_more(summary, used.requests):
         return FULL
-    free = min(
-        cpu_left * 1000 // max(summary.cpu, 1), memory_left * 1000 // max(summary.memory_mb, 1)
-    )
-    return POLICIES[request.policy](free)
+    free = cpu_left * 1000 // (summary.cpu or 1)
+    memory_free = memory_left * 1000 // (summary.memory_mb or 1)
+    if memory_free < free:
+        free = memory_free
+    base, slope = POLICIES[request.policy]
+    return base + slope * free
 
 
 def draw(scores: Sequence[int], sizes: Sequence[int], stream: Stream) -> int:

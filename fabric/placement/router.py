@@ -54,7 +54,7 @@ HOST_CALLS: Final = (Confirm, Release, CreateVm, DeleteVm, PowerVm, Drain, ListV
 class Router:
     """Placement at one peer. Its outputs go to the peer's sink; its tables are the peer's."""
 
-    __slots__ = ("_wished", "entry", "hosting", "routing", "tables")
+    __slots__ = ("_wished", "due", "entry", "hosting", "routing", "tables")
 
     #: What callers ask, locally or in a ``Request``: hand these to :meth:`ask`.
     ASKS: ClassVar[frozenset[type[Any]]] = frozenset(
@@ -67,11 +67,11 @@ class Router:
         self.routing = Routing(tables, stream)
         self.hosting = Hosting(books)
         self._wished = NEVER
+        self.due = NEVER  # when :meth:`tick` wants to be called (µs)
 
-    @property
-    def due(self) -> int:
-        """When :meth:`tick` wants to be called (µs), ``NEVER`` if not at all."""
-        return min(self.entry.due, self.routing.due, self.hosting.due)
+    def restored(self, out: Sink) -> None:
+        """The books were loaded: they may hold what expires."""
+        self._arm(out)
 
     def handle_message(self, sender: int, message: Message, now: int, out: Sink) -> None:
         """Take a message of one of the classes in :attr:`HANDLERS`."""
@@ -118,7 +118,7 @@ class Router:
 
     def _arm(self, out: Sink) -> None:
         """Wish to be woken when something is due earlier than the last wish."""
-        due = self.due
+        self.due = due = min(self.entry.due, self.routing.due, self.hosting.due)
         if due < self._wished:
             self._wished = due
             out.wake(due)

@@ -297,29 +297,29 @@ class Routing:
 
     def _choose(self, job: Job, children: Sequence[Child], now: int) -> Child | None:
         stale = now - self._staleness(job.place.cell)
+        assumed, matcher, outcomes = self._assumed, job.matcher, job.outcomes
         candidates: list[Child] = []
         scores: list[int] = []
         sizes: list[int] = []
         for child in children:
             if not child.alive or child.contact is None:
                 continue
-            if child.key in job.owed and child.key not in job.outcomes:
+            if job.owed and child.key in job.owed and child.key not in outcomes:
                 return child
-            summary, at = self._assumed.summary(child, now)
-            outcome = job.outcomes.get(child.key)
+            summary, at = assumed.summary(child, now)
+            outcome = outcomes.get(child.key) if outcomes else None
             if outcome is not None and not _worth_asking_again(outcome, child):
                 continue
-            if not _named(child, job.place.request):
+            if matcher.names_hosts and not _named(child, job.place.request):
                 continue
             if summary is None or at < stale:
                 candidates.append(child)
                 scores.append(UNKNOWN)
                 sizes.append(1)
-            elif job.matcher.may_fit(summary):
+            elif matcher.may_fit(summary):
                 candidates.append(child)
-                used = self._assumed.used(child, now)
-                scores.append(score(summary, job.matcher, used))
-                sizes.append(max(summary.hosts, 1))
+                scores.append(score(summary, matcher, assumed.used(child, now)))
+                sizes.append(summary.hosts or 1)
         return candidates[draw(scores, sizes, self._stream)] if candidates else None
 
     def _staleness(self, cell: int) -> int:

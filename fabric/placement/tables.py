@@ -24,7 +24,7 @@ class Child(NamedTuple):
     alive: bool
     summary: Summary | None
     summary_at: int
-    """When the oldest input of ``summary`` was true (our clock, µs)."""
+    """When the oldest input of ``summary`` was true (our clock, µs); ``NEVER``: it is true now."""
 
 
 class Tables(Protocol):
