@@ -347,11 +347,11 @@ def test_an_outage_answers_lost_and_does_nothing_a_lost_answer_does_it() -> None
     node = engine.add_node(Contact(7, "sim://7"))
     machine = Recorder()
     node.start(lambda: machine)
-    it.down = True
+    it.outages = 1
     node.coordinate(Campaign(7, 1_000_000), 1)
     engine.run(3_000_000)
     assert it.chairman == 0
-    it.down = False
+    it.outages = 0
     it.lose_answers = 1
     node.coordinate(Campaign(7, 10_000_000), 2)
     node.coordinate(Load(), 3)
