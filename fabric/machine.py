@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 #: A time that never comes: "no timer armed".
 NEVER: Final = 1 << 61
@@ -117,42 +117,63 @@ WOKEN: Final = Woken()
 # --- outputs ------------------------------------------------------------------------------------
 
 
-class Sink(Protocol):
-    """Takes a machine's outputs in order. Drivers implement it; machines only call it."""
+class Sink:
+    """Takes a machine's outputs in order. Drivers subclass it; machines only call it.
+
+    A base class, not a ``Protocol``: the compiled core then calls its methods directly.
+    """
+
+    __slots__ = ()
 
     def send(self, to: Contact, message: Message) -> None:
         """Send ``message``; it may be lost, doubled or late. To oneself is allowed."""
+        raise NotImplementedError
 
     def wake(self, at: int) -> None:
         """Deliver :class:`Woken` no later than ``at``. The earliest wish counts."""
+        raise NotImplementedError
 
     def rest(self, until: int) -> None:
         """Nothing is to be done before ``until``: like :meth:`wake`, in place of all wishes."""
+        raise NotImplementedError
 
     def persist(self, writes: Sequence[Write], token: int) -> None:
         """Make ``writes`` durable as one unit, then deliver :class:`Persisted`."""
+        raise NotImplementedError
 
     def promise(self, writes: Sequence[Write], to: Contact, message: Message) -> None:
         """Make ``writes`` durable, then (and only then) send ``message``."""
+        raise NotImplementedError
 
     def coordinate(self, request: Any, token: int) -> None:
         """Ask the coordinator; the answer comes as :class:`Coordinated`."""
+        raise NotImplementedError
 
     def drive(self, call: Any, token: int) -> None:
         """Have the hypervisor driver carry out ``call``; it ends as :class:`Driven`."""
+        raise NotImplementedError
 
     def reply(self, call_id: int, result: Any) -> None:
         """Answer a :class:`LocalCall`: ``result`` is a message or a ``FabricError``."""
+        raise NotImplementedError
 
     def notify(self, notice: Any) -> None:
         """Tell observers (metrics, traces, ``watch``) of something that happened."""
+        raise NotImplementedError
 
 
-class Machine(Protocol):
+class Machine:
     """A deterministic state machine: events in, outputs out."""
+
+    __slots__ = ()
+
+    def start(self, now: int, out: Sink) -> None:
+        """Take the first turn of this life; called once, before any event."""
+        raise NotImplementedError
 
     def handle(self, event: Event, now: int, out: Sink) -> None:
         """Take one event at time ``now`` (µs) and put all that follows from it into ``out``."""
+        raise NotImplementedError
 
 
 # --- a sink that remembers, for tests and for people who want to see ------------------------------
@@ -165,7 +186,7 @@ class Output(NamedTuple):
     args: tuple[Any, ...]
 
 
-class ListSink:
+class ListSink(Sink):
     """A sink that keeps outputs in a list: the test helper, and part of the public API."""
 
     __slots__ = ("outputs",)

@@ -22,13 +22,15 @@ from typing import Final, NoReturn
 
 import fabric.machine
 from fabric.errors import CompiledCoreError
+from sim import native_marks
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "build" / "compiled"
 PACKAGES: Final = ("fabric", "agent", "nodes", "sim")
 
 #: What is compiled: machines, their messages and tables, and the simulator's engine.  Not the
-#: codec and the trace, which write their code at run time, and nothing of the edge.
+#: codec and the trace, which write their code at run time, and nothing of the edge.  Some modules
+#: have another form there, in machine integers: ``sim/native/`` and ``sim/native_marks.py``.
 CORE: Final = (
     "fabric/machine.py",
     "fabric/stream.py",
@@ -52,9 +54,11 @@ CORE: Final = (
     "sim/disk.py",
     "sim/engine.py",
     "sim/inspect.py",
+    "sim/marks.py",
     "sim/network.py",
     "sim/roll.py",
     "sim/streams.py",
+    "sim/words.py",
 )
 
 #: Set for the process that was started anew, so that it cannot happen twice.
@@ -102,6 +106,7 @@ def build() -> None:
         ignored = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / package, scratch / package, ignore=ignored)
     modules = [str(p.relative_to(scratch)) for pattern in CORE for p in _matches(scratch, pattern)]
+    _make_native(scratch, modules)
     done = subprocess.run(
         [sys.executable, "-m", "mypyc", *modules],
         cwd=scratch,
@@ -116,6 +121,28 @@ def build() -> None:
     (scratch / _STAMP).write_text(made_from)
     shutil.rmtree(FOLDER, ignore_errors=True)
     scratch.rename(FOLDER)
+
+
+def _make_native(scratch: Path, modules: list[str]) -> None:
+    """Put in what is written in another way for mypyc."""
+    names = [module.removesuffix(".py").replace("/", ".") for module in modules]
+    (scratch / "sim/marks.py").write_text(native_marks.source(names))
+    shutil.copy(scratch / "sim/native/words.py", scratch / "sim/words.py")
+    shutil.copy(scratch / "sim/native/stream.py", scratch / "fabric/stream.py")
+    shutil.rmtree(scratch / "sim/native")
+    # drivers and stand-ins that are not compiled subclass these
+    machine = scratch / "fabric/machine.py"
+    text = machine.read_text()
+    open_ = "@mypyc_attr(allow_interpreted_subclasses=True)"
+    for old, new in (
+        ("\nclass Sink:", f"\n{open_}\nclass Sink:"),
+        ("\nclass Machine:", f"\n{open_}\nclass Machine:"),
+        ("\nfrom typing import", "\nfrom mypy_extensions import mypyc_attr\nfrom typing import"),
+    ):
+        if text.count(old) != 1:
+            raise CompiledCoreError(f"fabric/machine.py has no {old.strip()!r}")
+        text = text.replace(old, new)
+    machine.write_text(text)
 
 
 def _matches(folder: Path, pattern: str) -> Iterator[Path]:

@@ -107,7 +107,7 @@ class Disk:
         for pending in batch:
             if pending.to is not None:
                 message = pending.message
-                mark = engine.fingerprints[message.__class__](message, node.node_id)
+                mark = engine.marks.of(message, node.node_id)
                 node.carry(pending.to, message, mark)
             else:
                 node.deliver(Persisted(pending.token), hash_ints((pending.token,)))

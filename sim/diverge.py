@@ -60,7 +60,7 @@ class WindowTrace(Trace):
 
     def flush(self) -> None:
         if len(self.windows) == self.window and not self.logged:
-            self.logged = list(self.words)
+            self.logged = self.words.numbers()
         super().flush()
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import heapq
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from fabric.machine import (
@@ -40,6 +40,7 @@ from fabric.machine import (
     Machine,
     Message,
     Received,
+    Sink,
     Write,
 )
 from sim.disk import Disk
@@ -63,6 +64,7 @@ from sim.trace import (
     hash_text,
     hash_value,
 )
+from sim.words import Word
 
 #: One step of virtual time. Finer steps cost heap operations, coarser ones blur latencies.
 TICK_US: Final = 250
@@ -71,15 +73,8 @@ TICK_US: Final = 250
 EPOCH_US: Final = 1_700_000_000_000_000
 
 #: What waits in a bucket. ``fingerprint`` is ``None`` for timers and actions.
-Entry: TypeAlias = "tuple[Node, int, Any, int | None]"
+Entry: TypeAlias = "tuple[Node, int, Any, Word | None]"
 Action: TypeAlias = Callable[[], None]
-
-
-class Process(Machine, Protocol):
-    """A machine that has a first turn of its own."""
-
-    def start(self, now: int, out: Any) -> None:
-        """Begin; called once, before any event."""
 
 
 class Asked(Protocol):
@@ -89,7 +84,7 @@ class Asked(Protocol):
         """Take ``request``; answer by :meth:`Engine.answer` when its time has come."""
 
 
-class Node:
+class Node(Sink):
     """One simulated process: its machine, its disk, its clock. It is the machine's sink."""
 
     __slots__ = (
@@ -113,17 +108,17 @@ class Node:
     def __init__(self, engine: Engine, index: int, contact: Contact, skew_us: int) -> None:
         self.engine = engine
         self.index = index
-        self.code = index << 4
+        self.code: Word = index << 4
         self.contact = contact
         self.node_id = contact.node_id
         self.address = contact.address
-        self.machine: Process | None = None
+        self.machine: Machine | None = None
         self.alive = False
         self.generation = 0
         self.offset = EPOCH_US + skew_us
         self.armed = NEVER
         self.armed_tick = -1
-        self.net_state = engine.streams.state("network", index)
+        self.net_state: Word = engine.streams.state("network", index)
         self.disk = Disk(self)
         #: What the scenario knows of this node (its books, its place): opaque to the engine.
         self.role: Any = None
@@ -132,11 +127,11 @@ class Node:
 
     def send(self, to: Contact, message: Message) -> None:
         engine = self.engine
-        mark = engine.fingerprints[message.__class__](message, self.node_id)
+        mark = engine.marks.of(message, self.node_id)
         engine.words.append(mark ^ SEND)
         self.carry(to, message, mark)
 
-    def carry(self, to: Contact, message: Message, mark: int) -> None:
+    def carry(self, to: Contact, message: Message, mark: Word) -> None:
         """Hand ``message`` to the network."""
         engine = self.engine
         target = engine.by_address.get(to.address)
@@ -158,7 +153,7 @@ class Node:
                     if message is None:
                         engine.lost += 1
                         return
-                    mark = engine.fingerprints[message.__class__](message, self.node_id)
+                    mark = engine.marks.of(message, self.node_id)
                 tick = network.shape(self, target, tick, message, mark)
                 if tick < 0:
                     engine.lost += 1
@@ -204,13 +199,13 @@ class Node:
             bucket.append(entry)
 
     def persist(self, writes: Sequence[Write], token: int) -> None:
-        self.engine.words += (PERSIST, token, _hash_writes(writes))
+        self.engine.words.extend((PERSIST, token, _hash_writes(writes)))
         self.disk.write(tuple(writes), token, None, None)
 
     def promise(self, writes: Sequence[Write], to: Contact, message: Message) -> None:
         engine = self.engine
-        mark = engine.fingerprints[message.__class__](message, self.node_id)
-        engine.words += (PROMISE, mark, _hash_writes(writes))
+        mark = engine.marks.of(message, self.node_id)
+        engine.words.extend((PROMISE, mark, _hash_writes(writes)))
         if writes:
             self.disk.write(tuple(writes), 0, to, message)
         else:
@@ -218,21 +213,21 @@ class Node:
 
     def coordinate(self, request: Any, token: int) -> None:
         engine = self.engine
-        engine.words += (COORDINATE, token, hash_value(request))
+        engine.words.extend((COORDINATE, token, hash_value(request)))
         if engine.coordinator is None:
             raise RuntimeError("this run has no coordinator")
         engine.coordinator.ask(self, request, token)
 
     def drive(self, call: Any, token: int) -> None:
         engine = self.engine
-        engine.words += (DRIVE, token, hash_value(call))
+        engine.words.extend((DRIVE, token, hash_value(call)))
         if engine.hypervisor is None:
             raise RuntimeError("this run has no hypervisor")
         engine.hypervisor.ask(self, call, token)
 
     def reply(self, call_id: int, result: Any) -> None:
         engine = self.engine
-        engine.words += (REPLY, call_id, hash_value(result))
+        engine.words.extend((REPLY, call_id, hash_value(result)))
         callback = engine.calls.pop(call_id, None)
         if callback is not None:
             # in the next tick: the caller may well ask the same machine again
@@ -240,7 +235,7 @@ class Node:
 
     def notify(self, notice: Any) -> None:
         engine = self.engine
-        engine.words += (NOTIFY, hash_value(notice))
+        engine.words.extend((NOTIFY, hash_value(notice)))
         engine.on_notice(self, notice)
 
     # --- life -------------------------------------------------------------------------------------
@@ -250,13 +245,13 @@ class Node:
         """What this node's clock says."""
         return self.engine.now + self.offset
 
-    def start(self, make: Callable[[], Process]) -> None:
+    def start(self, make: Callable[[], Machine]) -> None:
         """Start the process: ``make`` builds the machine, which then gets its first turn."""
         engine = self.engine
         self.alive = True
         engine.lives += 1
         self.armed, self.armed_tick = NEVER, -1
-        engine.words += (self.code | LIFE, 1)
+        engine.words.extend((self.code | LIFE, 1))
         try:
             self.machine = machine = make()
             machine.start(self.now, self)
@@ -272,16 +267,16 @@ class Node:
         self.generation += 1
         self.machine = None
         self.armed, self.armed_tick = NEVER, -1
-        self.engine.words += (self.code | LIFE, 0)
+        self.engine.words.extend((self.code | LIFE, 0))
         self.disk.crash()
 
-    def deliver(self, event: Event, mark: int) -> None:
+    def deliver(self, event: Event, mark: Word) -> None:
         """Give the machine an event now; ``mark`` is the fingerprint of its payload."""
         machine = self.machine
         if machine is None:
             return
         engine = self.engine
-        engine.words += (self.code | EVENT, hash_text(event.__class__.__name__), mark)
+        engine.words.extend((self.code | EVENT, hash_text(event.__class__.__name__), mark))
         engine.delivered += 1
         try:
             machine.handle(event, engine.now + self.offset, self)
@@ -307,7 +302,7 @@ class Engine:
         self.streams = Streams(seed)
         self.trace = trace or Trace()
         self.words = self.trace.words
-        self.fingerprints = self.trace.fingerprints
+        self.marks = self.trace.marks
         self.network = network or Network()
         self.network.bind(self)
         self.buckets: dict[int, list[Entry]] = {}
@@ -426,7 +421,7 @@ class Engine:
         self.now = self.tick * TICK_US
         return True
 
-    def _fire(self, entries: Any) -> bool:
+    def _fire(self, entries: Iterator[Entry]) -> bool:
         """Run the events of one tick; true if one raised and there may be more."""
         words, now, tick = self.words, self.now, self.tick
         count = 0
@@ -439,7 +434,9 @@ class Engine:
                 if mark is not None:
                     words.append(node.code ^ mark)
                     count += 1
-                    node.machine.handle(event, now + node.offset, node)
+                    machine = node.machine
+                    if machine is not None:
+                        machine.handle(event, now + node.offset, node)
                 elif event is WOKEN:
                     if node.armed_tick != tick:
                         continue  # superseded by an earlier one, which was dealt with
@@ -447,7 +444,9 @@ class Engine:
                     node.armed_tick = -1
                     words.append(node.code | WOKEN_KIND)
                     self.delivered += 1
-                    node.machine.handle(event, now + node.offset, node)
+                    machine = node.machine
+                    if machine is not None:
+                        machine.handle(event, now + node.offset, node)
                 else:
                     event()
         except Exception as error:

@@ -48,7 +48,7 @@ class Fidelity:
             type_id, version, *rest = cbor2.loads(data)
             data = cbor2.dumps([type_id, version - 1, *rest])
         decoded = decode_frame(data).message
-        again = self._engine.fingerprints[decoded.__class__](decoded, sender.node_id)
+        again = self._engine.marks.of(decoded, sender.node_id)
         if again != mark:
             self._engine.on_violation("wire-changes-message", (sender,), type(message).__qualname__)
         return decoded

@@ -10,12 +10,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fabric.machine import Event
+from fabric.machine import Event, Machine, Sink
 from sim.faults import NOBODY, Crash, Cut, Fault, Hit, Slow, World, end_after, strike
 from sim.inspect import owns, paths_of, presides
 
 
-class _Asleep:
+class _Asleep(Machine):
     """Stands where the machine of a paused process stood, and keeps what arrives."""
 
     def __init__(self, machine: Any) -> None:
@@ -23,7 +23,7 @@ class _Asleep:
         self.peer = getattr(machine, "peer", machine)
         self.events: list[Event] = []
 
-    def handle(self, event: Event, now: int, out: object) -> None:
+    def handle(self, event: Event, now: int, out: Sink) -> None:
         self.events.append(event)
 
     def __getattr__(self, name: str) -> Any:
@@ -46,16 +46,15 @@ class Pause:
 
     def begin(self, world: World) -> None:
         node = world.host(self.host)
-        machine: Any = node.machine
+        machine = node.machine
         if machine is None or isinstance(machine, _Asleep):
             return
         asleep = _Asleep(machine)
-        stand_in: Any = asleep
-        node.machine = stand_in
+        node.machine = asleep
 
         def wake() -> None:
             world.fault_over()
-            if node.machine is not stand_in:
+            if node.machine is not asleep:
                 return  # it was killed in its sleep
             node.machine = machine
             for event in asleep.events:

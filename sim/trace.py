@@ -24,21 +24,29 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from array import array
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Annotated, Any, Final
 
 from fabric.wire.hints import field_hints
+from sim.marks import Marks
+from sim.words import Words
 
 #: Words per BLAKE2b update.
 WINDOW: Final = 8_192
 
 #: Kinds of records; with the node's index they make one word (``index << 4 | kind``).
-(
-    DELIVER, WOKEN_KIND, EVENT, SEND, PERSIST, PROMISE,
-    COORDINATE, DRIVE, REPLY, NOTIFY, LIFE,
-) = range(11)  # fmt: skip
+DELIVER: Final = 0
+WOKEN_KIND: Final = 1
+EVENT: Final = 2
+SEND: Final = 3
+PERSIST: Final = 4
+PROMISE: Final = 5
+COORDINATE: Final = 6
+DRIVE: Final = 7
+REPLY: Final = 8
+NOTIFY: Final = 9
+LIFE: Final = 10
 
 #: A fingerprint function takes the message and the sender's id.
 Fingerprint = Callable[[Any, int], int]
@@ -263,6 +271,13 @@ def _is_plain(cls: type[Any]) -> bool:
 _source: Final = _Source()
 
 
+def field_function(cls: type[Any], field: str) -> Callable[[Any], int]:
+    """Return what turns the value of one field of ``cls`` into a number."""
+    word = _source.word(field_hints(cls)[field], "x")
+    function: Callable[[Any], int] = eval(f"lambda x: {word}", _source.names)
+    return function
+
+
 def _generate(cls: type[Any]) -> Fingerprint:
     if not (dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")):
         raise TypeError(f"{cls.__qualname__} is no record: give it annotated fields")
@@ -272,37 +287,31 @@ def _generate(cls: type[Any]) -> Fingerprint:
 class Trace:
     """Takes words (ints that fit 63 bits) in ``words`` and folds them into one digest."""
 
-    __slots__ = ("_digest", "count", "enabled", "fingerprints", "keep", "windows", "words")
+    __slots__ = ("_digest", "count", "enabled", "fingerprints", "keep", "marks", "windows", "words")
 
     def __init__(self, enabled: bool = True, keep: bool = False) -> None:
         self.enabled = enabled
         self.keep = keep
-        #: The list that the engine appends to. The same object for ever: hot code holds it.
-        self.words: list[int] = []
+        #: What the engine puts words down in. The same object for ever: hot code holds it.
+        self.words = Words()
         self.windows: list[str] = []
         self.count = 0
         self.fingerprints: dict[type[Any], Fingerprint] = (
             Fingerprints() if enabled else NoFingerprints()
         )
+        self.marks = Marks(self.fingerprints, field_function if enabled else None)
         self._digest = blake2b(digest_size=16)
 
     def flush(self) -> None:
         """Fold what was collected. Called by the engine when ``words`` is long enough."""
-        words = self.words
+        self.count += len(self.words)
+        packed = self.words.drain()
         if self.enabled:
-            packed = array("q", words)
-            if not _LITTLE:
-                packed.byteswap()
             self._digest.update(packed)
             if self.keep:
                 self.windows.append(self._digest.hexdigest())
-        self.count += len(words)
-        words.clear()
 
     def hexdigest(self) -> str:
         """Return the hash of all that happened so far."""
         self.flush()
         return self._digest.hexdigest() if self.enabled else ""
-
-
-_LITTLE: Final = array("H", [1]).tobytes()[0] == 1

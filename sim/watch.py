@@ -6,11 +6,11 @@ a machine passes everything on unchanged, so a watched run does exactly what a n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from fabric.machine import Event
-from sim.engine import Node, Process
+from fabric.machine import Contact, Event, Machine, Message, Sink, Write
+from sim.engine import Node
 from sim.scenario import Scenario
 from sim.trace import Trace
 from sim.world import SimWorld
@@ -33,14 +33,14 @@ class WatchedWorld(SimWorld):
         super().__init__(scenario, trace)
         self._watcher = watcher
 
-    def make_peer(self, node: Node) -> Process:
+    def make_peer(self, node: Node) -> Machine:
         return _Watched(super().make_peer(node), node, self._watcher)
 
 
-class _Watched:
+class _Watched(Machine):
     """Stands around a machine; what checkers look at shows through."""
 
-    def __init__(self, machine: Process, node: Node, watcher: Watcher) -> None:
+    def __init__(self, machine: Machine, node: Node, watcher: Watcher) -> None:
         self._machine = machine
         self.peer = getattr(machine, "peer", machine)
         self._node = node
@@ -49,30 +49,52 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._machine, name)
 
-    def start(self, now: int, out: Any) -> None:
+    def start(self, now: int, out: Sink) -> None:
         self._watcher.event(self._node, None)
         self._machine.start(now, _WatchedSink(self._node, out, self._watcher))
 
-    def handle(self, event: Event, now: int, out: Any) -> None:
+    def handle(self, event: Event, now: int, out: Sink) -> None:
         self._watcher.event(self._node, event)
         self._machine.handle(event, now, _WatchedSink(self._node, out, self._watcher))
 
 
-class _WatchedSink:
-    """Stands before a node's sink, whatever methods that has."""
+class _WatchedSink(Sink):
+    """Stands before a node's sink."""
 
     __slots__ = ("_node", "_out", "_watcher")
 
-    def __init__(self, node: Node, out: Any, watcher: Watcher) -> None:
+    def __init__(self, node: Node, out: Sink, watcher: Watcher) -> None:
         self._node = node
         self._out = out
         self._watcher = watcher
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        method: Callable[..., None] = getattr(self._out, name)
+    def _tell(self, kind: str, *args: Any) -> None:
+        self._watcher.output(self._node, kind, args)
+        getattr(self._out, kind)(*args)
 
-        def told(*args: Any) -> None:
-            self._watcher.output(self._node, name, args)
-            method(*args)
+    def send(self, to: Contact, message: Message) -> None:
+        self._tell("send", to, message)
 
-        return told
+    def wake(self, at: int) -> None:
+        self._tell("wake", at)
+
+    def rest(self, until: int) -> None:
+        self._tell("rest", until)
+
+    def persist(self, writes: Sequence[Write], token: int) -> None:
+        self._tell("persist", writes, token)
+
+    def promise(self, writes: Sequence[Write], to: Contact, message: Message) -> None:
+        self._tell("promise", writes, to, message)
+
+    def coordinate(self, request: Any, token: int) -> None:
+        self._tell("coordinate", request, token)
+
+    def drive(self, call: Any, token: int) -> None:
+        self._tell("drive", call, token)
+
+    def reply(self, call_id: int, result: Any) -> None:
+        self._tell("reply", call_id, result)
+
+    def notify(self, notice: Any) -> None:
+        self._tell("notify", notice)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.host import HostSpec, simulated_host
-from fabric.machine import Contact
+from fabric.machine import Contact, Machine
 from fabric.peer.compose import Peer
 from fabric.tree.chairman import ChairmanNotice
 from fabric.tree.planner import Plan
 from fabric.units import MS, SECOND
 from sim.coordinator import VirtualCoordinator
-from sim.engine import Engine, Node, Process
+from sim.engine import Engine, Node
 from sim.faults import Fault, kill_plan, schedule
 from sim.hypervisor import Hypervisors
 from sim.network import Network
@@ -158,7 +158,7 @@ class SimWorld:
             self.wipe(node)
         node.start(lambda: self.make_peer(node))
 
-    def make_peer(self, node: Node) -> Process:
+    def make_peer(self, node: Node) -> Machine:
         """Build the peer of ``node`` as its process would at its start."""
         role: Role = node.role
         streams = self.engine.streams
@@ -166,7 +166,7 @@ class SimWorld:
         boot = f"{role.name}/{role.lives}/{role.boots}"
         first = role.candidate == 0 and (role.lives, role.boots) == (1, 1)
         others = tuple([c.address for c in self.candidates if c is not node])
-        peer: Process = Peer(
+        peer: Machine = Peer(
             self.settings,
             node.contact,
             role.boots,

@@ -33,6 +33,7 @@ from fabric.machine import (
     Driven,
     Event,
     LocalCall,
+    Machine,
     Persisted,
     PersistFailed,
     Received,
@@ -86,7 +87,7 @@ STORE_PATH_US: Final = 5 * SECOND
 STORE_AFTER_US: Final = 1 * SECOND
 
 
-class Peer:
+class Peer(Machine):
     """One peer of the fabric, without I/O."""
 
     __slots__ = (

@@ -88,7 +88,7 @@ class Coordinator(Protocol):
     async def close(self) -> None: ...
 
 
-class Runtime:
+class Runtime(Sink):
     """Runs ``machine`` on the running loop. It is the machine's sink."""
 
     def __init__(

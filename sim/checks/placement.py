@@ -7,7 +7,7 @@ their books tell by their version whether anything changed in between.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fabric.ids import format_id
 from fabric.limits import SUMMARY_STALE_US
@@ -44,14 +44,10 @@ class PlacementChecks:
         self._refused_by_hosts = 0
         self._placed = 0
         self._refused = 0
-        fingerprints = world.engine.fingerprints
-        mark = fingerprints[HostRefused]
+        world.engine.marks.tap(HostRefused, self._host_refused)
 
-        def tapped(message: Any, sender: int) -> int:
-            self._refused_by_hosts += message.reason in ("cpu", "memory", "disk")
-            return mark(message, sender)
-
-        fingerprints[HostRefused] = tapped
+    def _host_refused(self, message: HostRefused) -> None:
+        self._refused_by_hosts += message.reason in ("cpu", "memory", "disk")
 
     def sample(self, depth: int) -> None:
         """Note since when each host's books are as they are; called each second."""

@@ -180,7 +180,7 @@ def test_known_values_stay() -> None:
     assert hash_text("fabric") == hash_text("fabric")
     assert hash_value(None) == 1852796517
     trace = Trace()
-    trace.words += (1, 2, -3)
+    trace.words.extend((1, 2, -3))
     assert trace.hexdigest() == "a630d987d435f48a4c806f11ae24de9c"
 
 
@@ -196,5 +196,5 @@ def test_exceptions_count_by_code_not_by_text() -> None:
 
 def test_without_hash_nothing_is_computed() -> None:
     engine = Engine(1, trace=Trace(enabled=False))
-    assert engine.fingerprints[Everything](BASE, 1) == 0
+    assert engine.marks.of(BASE, 1) == 0
     assert engine.trace.hexdigest() == ""

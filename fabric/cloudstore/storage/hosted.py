@@ -12,7 +12,7 @@ from fabric.cloudstore.shard import ShardMachine
 from fabric.cloudstore.view import Documents
 from fabric.errors import FabricError, OutcomeUnknown, Overloaded, StorageError, Unavailable
 from fabric.limits import MAX_BATCH, MAX_PROPOSALS
-from fabric.machine import WOKEN, Contact, Event, LocalCall, Message, Write
+from fabric.machine import WOKEN, Contact, Event, LocalCall, Message, Sink, Write
 from fabric.stream import Stream
 from fabric.wire.store import Campaign, Outcome, Propose, Proposed, ReadAt
 
@@ -37,7 +37,7 @@ class ShardHost(Protocol):
         """Return why no new transactions are taken, if so."""
 
 
-class HostedShard:
+class HostedShard(Sink):
     """One shard's machine in the node, its sink, and the calls that wait for it."""
 
     def __init__(self, node: ShardHost, shard: int) -> None:
