@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fabric.coordination.interface import CoordinatorRequest
+from fabric.coordination.interface import (
+    Campaign,
+    CoordinatorRequest,
+    Load,
+    Lost,
+    Severed,
+    Vacated,
+)
 from fabric.coordination.rules import carry_out, chair_of, create, end_chair
 from fabric.machine import Contact, ListSink
 from fabric.settings import Settings
@@ -135,6 +142,57 @@ def test_it_stops_at_its_own_deadline_when_the_coordinator_falls_silent() -> Non
     bench.join(2)
     bench.run(SECOND)
     assert not any(type(r).__name__ == "Commit" for r in bench.asked)
+
+
+def test_news_of_a_doubt_stops_it_at_once_until_it_campaigned_again() -> None:
+    bench = formed()
+    asked = len(bench.asked)
+    bench.chairman.coordinated(0, Severed("a cable"), bench.now, bench.out)
+    bench.pump()
+    assert not bench.chairman.presides(bench.now)
+    assert bench.notices[-1].what == "lost"
+    bench.run(SETTINGS.chair_lease_us)
+    assert bench.chairman.presides(bench.now)
+    kinds = [type(request) for request in bench.asked[asked:]]
+    assert kinds[:2] == [Campaign, Load]  # what was read before the doubt may be old
+
+
+def test_news_of_a_free_chair_are_not_waited_for_but_by_who_keeps_away() -> None:
+    bench = formed()
+    end_chair(bench.rows)
+    other = Bench(bench.rows)
+    other.chairman.lease.node_id = 1001
+    other.now = other.chairman.lease.next_campaign = bench.now
+    other.run(0)
+    bench.run(SETTINGS.chair_lease_us // 3)
+    assert not bench.chairman.presides(bench.now)
+    assert bench.chairman.lease.next_campaign > bench.now
+    end_chair(bench.rows)
+    bench.chairman.coordinated(0, Vacated(), bench.now, bench.out)
+    bench.run(0)
+    assert bench.chairman.lease.holds(bench.now)
+    bench.chairman._leave_the_chair(20 * SECOND, bench.now, bench.out)
+    bench.pump()
+    bench.chairman.coordinated(0, Vacated(), bench.now, bench.out)
+    bench.run(10 * SECOND)
+    assert not bench.chairman.presides(bench.now)
+
+
+def test_a_coordinator_that_loses_every_question_is_asked_with_pauses_and_told_of_once() -> None:
+    bench = formed()
+    bench.silent = True
+    bench.asked.clear()
+    end = bench.now + 5 * SECOND
+    answered = 0
+    while bench.chairman.due <= end:
+        bench.run(max(bench.chairman.due - bench.now, 0))
+        while answered < len(bench.asked):
+            answered += 1
+            token = bench.chairman.token
+            bench.chairman.coordinated(token, Lost("no answer"), bench.now, bench.out)
+            bench.pump()
+    assert 5 <= len(bench.asked) <= 25
+    assert [n.detail for n in bench.notices if n.what == "unreachable"] == ["no answer"]
 
 
 def test_without_leave_to_create_it_writes_nothing_into_an_empty_coordinator() -> None:
