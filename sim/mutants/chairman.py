@@ -104,7 +104,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
 ABSENT: Final[tuple[Absent, ...]] = (
     Absent(
         "act while ZooKeeper's session is SUSPENDED",
-        "the virtual coordinator has no sessions: its part here is act-past-the-lease, the news are "
-        "tested in tests/unit/test_chairman.py and tests/real/test_zookeeper_peers.py",
+        "the virtual coordinator has no sessions; its part here is act-past-the-lease, the news "
+        "are tested in tests/unit/test_chairman.py and tests/real/test_zookeeper_peers.py",
     ),
 )

@@ -16,7 +16,8 @@ SETTINGS = Settings()
 
 def contact(number: int) -> Contact:
     host, port = divmod(number, 60_000)
-    return Contact(MAX_INT - number, f"tcp://100.100.{100 + host}.{100 + number % 100}:{port + 5000}")
+    address = f"tcp://100.100.{100 + host}.{100 + number % 100}:{port + 5000}"
+    return Contact(MAX_INT - number, address)
 
 
 def full_plan(hosts: int) -> Plan:
