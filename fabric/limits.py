@@ -14,6 +14,8 @@ MAX_NESTING: Final = 16
 MAX_INT: Final = (1 << 62) - 1
 #: Names, keys, codes.
 MAX_TEXT: Final = 256
+#: The id under which a request is followed through logs: a UUID fits.
+MAX_TRACE: Final = 64
 #: Free text meant for people (explanations, error messages).
 MAX_LONG_TEXT: Final = 4096
 #: ``tcp://[v6 address]:port`` and ``inproc://name`` fit with room.

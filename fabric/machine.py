@@ -102,10 +102,15 @@ class Driven:
 
 @dataclass(slots=True)
 class LocalCall:
-    """A caller in this process wants ``request`` done; it is answered by :meth:`Sink.reply`."""
+    """A caller in this process wants ``request`` done; it is answered by :meth:`Sink.reply`.
+
+    ``trace`` is the id under which logs follow it (``fabric.runtime.tracing``); machines only pass
+    it on.
+    """
 
     call_id: int
     request: Message
+    trace: str = ""
 
 
 Event: TypeAlias = Received | Woken | Persisted | PersistFailed | Coordinated | Driven | LocalCall

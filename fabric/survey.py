@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from fabric.errors import BadFrame, FabricError, NotFound, OwnerUnknown, Unavailable
@@ -19,6 +19,7 @@ from fabric.limits import MAX_DEPTH
 from fabric.machine import Contact, Message
 from fabric.placement.explain import refused_error
 from fabric.placement.request import Placed, PlacementRequest
+from fabric.runtime.tracing import TRACE
 from fabric.wire.adoption import Adopted
 from fabric.wire.peer import MemberRow, Members, MembersAsk, Status, StatusAsk
 from fabric.wire.placement import ConfirmAsk, PlaceAsk, Refusal, ReleaseAsk
@@ -197,6 +198,9 @@ class Calls(ABC):
         ``Unavailable`` when that could not be found out in time: ask again under the same key.
         """
         request.check()
+        trace = TRACE.get()
+        if trace and not request.trace:
+            request = replace(request, trace=trace)
         body = PlaceAsk(request, round(timeout_s * 1000))
         answer = await self._ask_peer(body, timeout_s + _GRACE_S)
         if isinstance(answer, Refusal):

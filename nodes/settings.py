@@ -105,6 +105,9 @@ _TABLE: Final = (
     Setting("hosts", Kind.INT, "hosts to run in this process", 4, low=1, high=512, metavar="N"),
     Setting("http", Kind.HTTP, "where the REST front listens", "127.0.0.1:9080",
             metavar="HOST:PORT"),
+    Setting("log", Kind.TEXT, "form of the logs on stderr", "text", choices=("text", "json")),
+    Setting("log_level", Kind.TEXT, "least level that is logged; info follows requests through all "
+            "peers", "warning", choices=("debug", "info", "warning", "error")),
     Setting("metrics", Kind.HTTP, "serve Prometheus metrics there (a loopback address; port 0: any "
             "free one); by default not at all", metavar="HOST:PORT"),
     Setting("accept_any_image", Kind.FLAG, "any sourceImageId counts as READY, with size 0", False),

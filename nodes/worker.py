@@ -20,6 +20,7 @@ from fabric.errors import FabricError, Unavailable
 from fabric.errors import Refused as RefusedError
 from fabric.machine import Contact, Message
 from fabric.placement.request import Placed, PlacementRequest
+from fabric.runtime.tracing import TRACE
 from fabric.units import SECOND
 from fabric.wire.placement import Explanation
 from nodes.cloud.access import Cloud, Raced, Stored, create, debits, replaced
@@ -155,10 +156,12 @@ class Worker:
             _LOG.exception("task %s stopped on a defect, to be resumed", work.value.id)
 
     async def _carry(self, work: Stored[Work]) -> None:
+        TRACE.set(work.value.trace)  # of this asyncio task alone
         run = await self._claim(work)
         machine = _machine(run)
         if machine is None:
             return
+        _LOG.info("task %s: %s begins or goes on", work.value.id, work.value.operation)
         beating = asyncio.create_task(self._beat(run))
         try:
             action = machine.begin(self._cloud.clock_ms())
@@ -255,6 +258,7 @@ class Worker:
             operations.append(Delete(Work.KIND, run.work.value.id, run.work.version))
             await self._cloud.commit(run.work.value.id, operations)
             self._on_ended(action.task)
+            _LOG.info("task %s: %s", action.task.id, action.task.state)
             return
         reap = action.vm.flavor_ids if action.vm is not None and action.removed else ()
         version = await self._raise(run, operations, reap)

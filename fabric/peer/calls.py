@@ -11,10 +11,14 @@ from fabric.wire.common import Failure, Response
 
 
 class Caller(NamedTuple):
-    """How to answer one call: ``reply_to`` is ``None`` for a caller in this process."""
+    """How to answer one call: ``reply_to`` is ``None`` for a caller in this process.
+
+    ``trace`` goes along with what is done for the caller.
+    """
 
     call_id: int
     reply_to: Contact | None = None
+    trace: str = ""
 
     def respond(self, out: Sink, answer: Message | FabricError) -> None:
         """Answer with a message or an error."""

@@ -172,7 +172,8 @@ class Peer(Machine):
         elif cls is Woken:
             self._tick(now, out)
         elif cls is LocalCall:
-            self._call(Caller(event.call_id), event.request, now, out)  # type: ignore[union-attr]
+            assert isinstance(event, LocalCall)
+            self._call(Caller(event.call_id, None, event.trace), event.request, now, out)
         elif isinstance(event, Coordinated):
             self._coordinated(event, now, out)
         elif isinstance(event, Driven):
@@ -322,7 +323,7 @@ class Peer(Machine):
             caller = Caller(msg.request_id, msg.reply_to)
             caller.respond(out, BadInput("a peer leaves only at its own process's wish"))
             return
-        self._call(Caller(msg.request_id, msg.reply_to), msg.body, now, out)
+        self._call(Caller(msg.request_id, msg.reply_to, msg.trace), msg.body, now, out)
 
     def _call(self, caller: Caller, body: Any, now: int, out: Sink) -> None:
         """Do what a caller wants, wherever he is."""

@@ -348,7 +348,9 @@ class Entry:
             del self._finished[next(iter(self._finished))]
 
     def _send_call(self, call: Call, now: int, out: Sink) -> None:
-        out.send(call.host, HostCall(call.number, self._tables.me, call.body))
+        out.send(
+            call.host, HostCall(call.number, self._tables.me, call.body, call.caller.trace)
+        )
         call.next_at = min(now + RETRY_US, call.deadline) if call.repeat else call.deadline
         heapq.heappush(self._timers, (call.next_at, call.number))
 

@@ -19,7 +19,7 @@ Datastore constraints are about where *this* disk lies: a host with ``ds1`` and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from fabric.errors import BadInput
@@ -54,7 +54,10 @@ class Constraint:
 
 @dataclass(slots=True)
 class PlacementRequest:
-    """Room wanted for one VM on one host. ``key`` makes it idempotent: one key, one placement."""
+    """Room wanted for one VM on one host. ``key`` makes it idempotent: one key, one placement.
+
+    ``trace`` is the id under which logs follow it; it makes no other request of it.
+    """
 
     key: Text
     vm_id: Text
@@ -63,6 +66,7 @@ class PlacementRequest:
     disk_mb: Int = 0
     constraints: Annotated[tuple[Constraint, ...], many(MAX_CONSTRAINTS)] = ()
     policy: Text = "spread"
+    trace: Text = field(default="", compare=False)
 
     def check(self) -> None:
         """Raise :class:`BadInput` naming the field, its value and the reason."""

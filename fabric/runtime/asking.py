@@ -16,6 +16,7 @@ from fabric.errors import DeadlineExceeded, Overloaded, Unavailable, error_from_
 from fabric.ids import format_id
 from fabric.limits import MAX_CALLS
 from fabric.machine import Contact, Message
+from fabric.runtime.tracing import TRACE
 from fabric.wire.common import Failure, Request, Response
 
 #: Set in every id made here; machines count from zero.
@@ -41,7 +42,8 @@ class Asker:
         request_id = _OURS | secrets.randbits(60)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = (to.node_id, future)
-        self._send(to, Request(request_id, self._reply_to, round(timeout_s * 1000), body))
+        deadline_ms = round(timeout_s * 1000)
+        self._send(to, Request(request_id, self._reply_to, deadline_ms, body, TRACE.get()))
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await future

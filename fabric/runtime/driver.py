@@ -55,6 +55,7 @@ from fabric.runtime.clock import Clock
 from fabric.runtime.desk import Desk
 from fabric.runtime.journal import Journal
 from fabric.runtime.measures import metrics
+from fabric.runtime.tracing import CARRIERS, TRACE, Tracer
 from fabric.storage.interface import Durable, Storage
 from fabric.transport.interface import Transport
 from fabric.wire.common import Request, Response
@@ -122,6 +123,8 @@ class Runtime(Sink):
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._next_call = 1
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tracer: Tracer | None = None
+        self._trace = ""  # of the event that is being handled
         self._stopped: asyncio.Future[None] | None = None
 
     # --- life -------------------------------------------------------------------------------------
@@ -134,6 +137,7 @@ class Runtime(Sink):
         await self.transport.start(self.storage.node_id, self._deliver)
         self.me = Contact(self.storage.node_id, self.transport.address)
         self._asker = Asker(self.send, self.me)
+        self._tracer = Tracer.wanted(self.me.node_id)
         return self.me
 
     def run(self, machine: StartingMachine) -> None:
@@ -210,16 +214,29 @@ class Runtime(Sink):
         self._next_call += 1
         future: asyncio.Future[Any] = self._loop.create_future()
         self._calls[call_id] = future
-        began = self.clock()
-        self.handle(LocalCall(call_id, body))
+        began, trace = self.clock(), TRACE.get()
+        outcome: object = "cancelled"
+        self.handle(LocalCall(call_id, body, trace), trace)
         try:
             async with asyncio.timeout(timeout_s):
-                return await future
+                outcome = await future
+                return outcome
         except TimeoutError:
-            raise _not_answered(body, timeout_s) from None
+            outcome = _not_answered(body, timeout_s)
+            raise outcome from None
+        except FabricError as error:
+            outcome = error
+            raise
         finally:
             self._calls.pop(call_id, None)
-            self.counters.time("call", type(body).__name__, self.clock() - began)
+            self._ended("call", body, trace, began, outcome)
+
+    def _ended(self, name: str, what: object, trace: str, began: int, outcome: object) -> None:
+        """Measure what has ended, and log it if it was traced."""
+        us, kind = self.clock() - began, type(what).__name__
+        self.counters.time(name, kind, us)
+        if self._tracer is not None:
+            self._tracer.ended(kind, trace, us, outcome)
 
     async def _at_desk(self, body: Message, timeout_s: float) -> Message:
         try:
@@ -231,22 +248,32 @@ class Runtime(Sink):
     async def ask(self, to: Contact, body: Message, timeout_s: float) -> Message:
         """Ask another peer and return its answer; raises what a failure says."""
         began = self.clock()
+        outcome: object = "cancelled"
         try:
-            return await self._asker.ask(to, body, timeout_s)
+            answer = outcome = await self._asker.ask(to, body, timeout_s)
+            return answer
+        except FabricError as error:
+            outcome = error
+            raise
         finally:
-            self.counters.time("question", type(body).__name__, self.clock() - began)
+            self._ended("question", body, TRACE.get(), began, outcome)
 
     # --- events -----------------------------------------------------------------------------------
 
-    def handle(self, event: Event) -> None:
-        """Give one event to the machine, then see to its timer."""
+    def handle(self, event: Event, trace: str = "") -> None:
+        """Give one event to the machine, then see to its timer.
+
+        What the machine puts out meanwhile is done on behalf of ``trace``.
+        """
         machine = self._machine
         if machine is None:
             return
+        self._trace = trace
         try:
             machine.handle(event, self.clock(), self)
         except Exception:
             self._machine_failed(event)
+        self._trace = ""
         if self._wish < self._armed:
             self._arm()
 
@@ -274,7 +301,10 @@ class Runtime(Sink):
         if cls is Request and message.body.__class__ in self.desk.asks:
             self.desk.serve(sender, message)
             return
-        self.handle(Received(sender, message))
+        trace = ""
+        if self._tracer is not None and cls in CARRIERS:
+            trace = self._tracer.received(sender, message)
+        self.handle(Received(sender, message), trace)
         if cls is Path:
             self.look()
 
@@ -300,6 +330,8 @@ class Runtime(Sink):
 
     def send(self, to: Contact, message: Message) -> None:
         self.counters.sent[message.__class__] += 1
+        if self._tracer is not None:
+            self._tracer.sent(to, message, self._trace)
         if to.address == self.me.address:
             self._loop.call_soon(self._deliver, self.me.node_id, message)
         else:
@@ -313,9 +345,11 @@ class Runtime(Sink):
         self._wish = until  # a timer that is armed for earlier arms itself anew
 
     def persist(self, writes: Sequence[Write], token: int) -> None:
+        trace = self._trace
+
         def done(error: StorageError | None) -> None:
             if error is None:
-                self.handle(Persisted(token))
+                self.handle(Persisted(token), trace)
             else:
                 self.handle(PersistFailed(token, error.message))
                 self._disk_failed(error)
@@ -323,11 +357,15 @@ class Runtime(Sink):
         self._submit(writes, done)
 
     def promise(self, writes: Sequence[Write], to: Contact, message: Message) -> None:
+        trace = self._trace
+
         def done(error: StorageError | None) -> None:
             if error is not None:
                 self._disk_failed(error)
             elif self._machine is not None:
+                self._trace = trace
                 self.send(to, message)
+                self._trace = ""
 
         self._submit(writes, done)
 
@@ -344,7 +382,7 @@ class Runtime(Sink):
         self._spawn(self._coordinate(request, token))
 
     def drive(self, call: Any, token: int) -> None:
-        self._spawn(self._drive(call, token))
+        self._spawn(self._drive(call, token, self._trace))
 
     def reply(self, call_id: int, result: Any) -> None:
         future = self._calls.pop(call_id, None)
@@ -404,7 +442,8 @@ class Runtime(Sink):
         self.counters.time("coordinator", type(request).__name__, self.clock() - began)
         self.handle(Coordinated(token, answer))
 
-    async def _drive(self, call: Any, token: int) -> None:
+    async def _drive(self, call: Any, token: int, trace: str) -> None:
+        TRACE.set(trace)  # of this task alone: the driver's own lines carry it too
         result: Any = None
         code: str | None = None
         began = self.clock()
@@ -418,8 +457,8 @@ class Runtime(Sink):
             self.counters.count("hypervisor_errors")
             _LOG.exception("the hypervisor driver raised")
             code = FabricError.code
-        self.counters.time("hypervisor", type(call).__name__, self.clock() - began)
-        self.handle(Driven(token, result, code))
+        self._ended("hypervisor", call, trace, began, code or "done")
+        self.handle(Driven(token, result, code), trace)
 
 
 def _not_answered(body: Message, timeout_s: float) -> DeadlineExceeded:

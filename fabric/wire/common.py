@@ -15,12 +15,16 @@ from fabric.wire.codec import Embedded, Int, LongText, Text, register
 
 @dataclass(slots=True)
 class Request:
-    """``request_id`` is the asker's; ``deadline_ms`` is how long an answer is of use."""
+    """``request_id`` is the asker's; ``deadline_ms`` is how long an answer is of use.
+
+    ``trace`` is the id under which the logs of all peers follow what this is a part of.
+    """
 
     request_id: Int
     reply_to: Contact
     deadline_ms: Int
     body: Embedded
+    trace: Text = ""
 
 
 @dataclass(slots=True)

@@ -164,6 +164,7 @@ class HostCall:
     job: Int
     entry: Contact
     body: Embedded
+    trace: Text = ""
 
 
 @dataclass(slots=True)

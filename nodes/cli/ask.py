@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from fabric.errors import ConfigError, Unavailable
 from fabric.gossip.members import REFUTATION_BITS
 from fabric.ids import format_id
 from fabric.machine import Contact
+from fabric.runtime.tracing import TRACE
 from fabric.tree.summary import Summary
 from fabric.units import SECOND
 from fabric.wire.peer import MemberRow, Members, Status
@@ -55,6 +57,7 @@ def with_peer(config: Config, work: Callable[[fabric.Client, float], Awaitable[i
     """Run ``work`` with a client of the peer, and the time that it may take."""
 
     async def main() -> int:
+        TRACE.set(secrets.token_hex(8))  # the peers' logs tell of this command under it
         keys = caller_keys(config)
         async with fabric.connect(peer_address(config), keys=keys) as client:
             return await work(client, config.seconds("timeout_s"))

@@ -69,7 +69,7 @@ COMMANDS: Final = (
         settings=("listen", "join", "data_dir", "keys", "node_id", "coordinator", "host",
                   "candidate", "leaf_min", "leaf_max", "inner_min", "inner_max", "cpu",
                   "memory_mb", "disk_mb", "zone", "networks", "tags",
-                  "metrics"),
+                  "metrics", "log", "log_level"),
         description="Run one peer in the foreground. A candidate without --join creates a new "
         "topology;\nevery other peer joins one. SIGTERM and Ctrl-C leave gracefully.",
         examples=(
@@ -83,7 +83,8 @@ COMMANDS: Final = (
     ),
     Command(
         "up", "a whole small cloud in one process, with the REST API", "nodes.cli.up:run",
-        settings=("hosts", "data_dir", "coordinator", "keys", "http", "accept_any_image"),
+        settings=("hosts", "data_dir", "coordinator", "keys", "http", "accept_any_image", "log",
+                  "log_level"),
         description="Run store, REST front, worker and N hosts in this process. Killed and "
         "started again\non the same directory, it goes on where it was.",
         examples=(
@@ -92,7 +93,8 @@ COMMANDS: Final = (
     ),
     Command(
         "front", "the REST API over a fabric of real peers", "nodes.cli.up:front",
-        settings=("join", "listen", "data_dir", "coordinator", "keys", "http", "accept_any_image"),
+        settings=("join", "listen", "data_dir", "coordinator", "keys", "http", "accept_any_image",
+                  "log", "log_level"),
         description="Join a fabric as an observer, with the store, the REST front and a worker.",
         examples=(
             ("fabric front --join tcp://127.0.0.1:7001 --data-dir front --accept-any-image", ""),

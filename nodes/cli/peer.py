@@ -22,6 +22,7 @@ from fabric.ids import format_id, parse_id
 from fabric.peer.notices import JoinRefusedNotice, OwnerNotice, PlaceNotice
 from fabric.settings import Settings
 from fabric.tree.chairman import ChairmanNotice
+from nodes import logs
 from nodes.cli.ask import ADDRESS_FILE
 from nodes.cli.keys import own_keys
 from nodes.cli.output import Exit, Output
@@ -36,6 +37,7 @@ _QUIET_S: Final = 5.0
 
 def run(config: Config, out: Output) -> int:
     """Run a peer; 0 after SIGTERM, 130 after Ctrl-C."""
+    logs.setup(config.text("log"), config.text("log_level"))
     return asyncio.run(_run(config, out))
 
 

@@ -8,6 +8,7 @@ import shlex
 import fabric
 from fabric.ids import format_id
 from fabric.placement.request import PlacementRequest
+from fabric.runtime.tracing import TRACE
 from nodes.cli.ask import contact_object, with_peer
 from nodes.cli.output import Exit, Output
 from nodes.cli.placement_text import format_placement, parse_constraint, parse_placement
@@ -36,7 +37,7 @@ def place(config: Config, out: Output) -> int:
         out.object({
             "placement": text, "key": placed.key, "vm_id": vm_id,
             "host": contact_object(placed.host), "reservation_id": f"{placed.reservation_id:x}",
-            "datastore": placed.datastore, "confirmed": confirm,
+            "datastore": placed.datastore, "confirmed": confirm, "trace": TRACE.get(),
         })
         return Exit.OK
 

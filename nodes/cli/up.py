@@ -14,6 +14,7 @@ from typing import Final
 import fabric
 from fabric.errors import ConfigError
 from fabric.ids import format_id
+from nodes import logs
 from nodes.cli.keys import own_keys
 from nodes.cli.output import Exit, Output
 from nodes.cli.peer import recorded_address, stop_signals
@@ -43,6 +44,7 @@ def run(config: Config, out: Output) -> int:
             out.line(f"try: curl {up.url}/tenants, or: fabric members --peer {peer}")
             out.object({"event": "ready", "http": up.url, "hosts": len(up.hosts), "peer": peer})
 
+        logs.setup(config.text("log"), config.text("log_level"))
         return asyncio.run(_until_signal(lambda stop: run_up(options, stop, ready), out))
 
 
@@ -70,6 +72,7 @@ def front(config: Config, out: Output) -> int:
                 "event": "ready", "http": url, "node_id": node_id, "address": contact.address
             })
 
+        logs.setup(config.text("log"), config.text("log_level"))
         return asyncio.run(_until_signal(lambda stop: run_front(options, stop, ready), out))
 
 

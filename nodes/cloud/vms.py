@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from fabric.cloudstore.client import Delete
+from fabric.runtime.tracing import TRACE
 from nodes.cloud.access import Cloud, Raced, Stored, create, debits, present, replaced, settled
 from nodes.cloud.flavors import usable_flavor
 from nodes.cloud.projects import read_project
@@ -83,7 +84,7 @@ async def create_vm(cloud: Cloud, project_id: str, spec: VmSpec) -> Task:
             *debits(project, quota.costs(project.lines, vm.whole_cost)),
             create(vm),
             create(task),
-            create(Work(task.id, CREATE_VM, vm.id)),
+            create(Work(task.id, CREATE_VM, vm.id, trace=TRACE.get())),
         ],
         {project.id: project.lines},
     )
@@ -115,7 +116,7 @@ async def delete_vm(cloud: Cloud, vm_id: str) -> Task:
         [
             replaced(stored, replace(vm, lock=task.id)),
             create(task),
-            create(Work(task.id, DELETE_VM, vm_id)),
+            create(Work(task.id, DELETE_VM, vm_id, trace=TRACE.get())),
         ],
     )
     cloud.on_work()

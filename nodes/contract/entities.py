@@ -98,6 +98,7 @@ class Work:
     holder: str | None = None
     beat: int = 0
     reap: tuple[str, ...] = ()  # flavors to look at once the VM is gone
+    trace: str = ""  # of the request that asked for it, for logs
 
 
 @dataclass(slots=True, frozen=True)

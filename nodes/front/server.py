@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from fabric.errors import AddressInUse, EdgeError, FabricError, NotFound
+from fabric.runtime.tracing import TRACE
 from nodes import metrics
 from nodes.cloud.access import Cloud
 from nodes.contract.errors import (
@@ -79,7 +80,12 @@ class Front:
                 labels = ("other", "other")
             else:
                 labels = (request.method, resource.canonical)
-            times.labels(*labels, str(answer.status)).observe(time.monotonic() - began)
+            took_s = time.monotonic() - began
+            times.labels(*labels, str(answer.status)).observe(took_s)
+            _LOG.info(
+                "%s %s: %d after %.1f ms", request.method, request.path, answer.status,
+                took_s * 1000, extra={"trace": request.get(_REQUEST_ID, "")},
+            )
             return answer
 
         return measured
@@ -170,7 +176,8 @@ async def _read(request: web.Request, route: Route) -> bytes:
 
 @web.middleware
 async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    request[_REQUEST_ID] = str(uuid.uuid4())
+    request[_REQUEST_ID] = trace = str(uuid.uuid4())
+    TRACE.set(trace)  # of this request's task alone: it goes along to worker, peers and agent
     try:
         return await handler(request)
     except FabricError as error:
