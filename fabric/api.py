@@ -46,7 +46,7 @@ from fabric.wire.seeing import EventRow
 from fabric.wire.trust import CANDIDATE
 
 #: How long leaving may take before the peer goes without goodbye.
-_LEAVE_WITHIN_S: Final = 2.0
+_LEAVE_WITHIN_S: Final = 5.0
 #: ``ready`` looks again at least so often; notices make it look at once.
 _LOOK_AGAIN_S: Final = 0.1
 

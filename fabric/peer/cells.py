@@ -17,10 +17,13 @@ own, and the owner above us); gossip's path digests mend what gets lost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fabric.gossip.cell import CellGossip
 from fabric.gossip.members import REFUTATION_BITS, Member
 from fabric.machine import NEVER, Contact, Sink
 from fabric.peer.duties import Duties
+from fabric.peer.farewell import Farewell
 from fabric.peer.leases import Leases
 from fabric.peer.notices import (
     ConflictNotice,
@@ -59,9 +62,9 @@ class Cells:
     """Everything a peer runs because of its place in the tree. Implements ``gossip.cell.Hooks``."""
 
     __slots__ = (
-        "asked_beyond", "boot_id", "compared_at", "due", "duties", "gossip", "heard_beyond_at",
-        "inner", "joiner", "leaf_gossip", "leases", "leaving", "me", "paths", "role", "settings",
-        "stream",
+        "asked_beyond", "boot_id", "compared_at", "due", "duties", "farewell", "gossip",
+        "heard_beyond_at", "inner", "joiner", "leaf_gossip", "leases", "leaving", "me", "paths",
+        "role", "settings", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +90,7 @@ class Cells:
         self.leases = Leases(self, stored_seats)
         self.duties = Duties(self)
         self.leaving = False
+        self.farewell: Farewell | None = None
         self.asked_beyond: tuple[int, ...] = ()  # who was to show that we are not cut off
         self.heard_beyond_at = -NEVER
         self.leaf_gossip: CellGossip | None = None
@@ -352,6 +356,8 @@ class Cells:
             self.leases.tick(now, out)
         if self.duties.due <= now:
             self.duties.tick(now, out)
+        if self.farewell is not None and self.farewell.due <= now:
+            self.farewell.tick(now, out)
         self.reckon()
 
     def _look_soon(self) -> None:
@@ -376,13 +382,23 @@ class Cells:
         for gossip in self.inner:
             if gossip.due < due:
                 due = gossip.due
+        if self.farewell is not None and self.farewell.due < due:
+            due = self.farewell.due
         self.due = due
 
     # --- leaving ---------------------------------------------------------------------------------
 
-    def leave(self, out: Sink) -> None:
-        """Give leases back and say goodbye in every cell."""
+    def leave(self, finish: Callable[[int, Sink], None], now: int, out: Sink) -> None:
+        """Hand over what we own; then say goodbye, and ``finish``."""
         self.leaving = True
+        if self.farewell is None:
+            self.farewell = Farewell(self, finish, now)
+            self.farewell.tick(now, out)
+            self.reckon()
+            out.wake(self.due)
+
+    def goodbye(self, out: Sink) -> None:
+        """Give back the leases that nobody took over, and say goodbye in every cell."""
         self.leases.release(out)
         for gossip in self.gossip.values():
             gossip.leave(out)

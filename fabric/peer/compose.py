@@ -62,6 +62,7 @@ from fabric.wire.peer import LeaveAsk, MembersAsk, StatusAsk
 from fabric.wire.tree import (
     HOST,
     OBSERVER,
+    HandOver,
     Here,
     Inquest,
     Join,
@@ -338,8 +339,7 @@ class Peer(Machine):
         elif cls is AdoptAsk:
             self._adopt(caller, body, now, out)
         elif cls is LeaveAsk:
-            self._leave(now, out)
-            caller.respond(out, Done())
+            self._leave(caller, now, out)
         elif cls in Router.ASKS:
             self.router.ask(caller, body, now, out)
             self._after_placement(out)
@@ -372,9 +372,19 @@ class Peer(Machine):
         if self.books is not None:
             self.cells.duties.set_host_summary(self.books.summary(), out)
 
-    def _leave(self, now: int, out: Sink) -> None:
-        self.cells.leave(out)
+    def _leave(self, caller: Caller, now: int, out: Sink) -> None:
+        def goodbye(now: int, out: Sink) -> None:
+            self._goodbye(now, out)
+            caller.respond(out, Done())
+
         self.joiner.due = NEVER
+        if self.cells.farewell is None:
+            self.cells.leave(goodbye, now, out)
+        else:
+            caller.respond(out, Done())  # asked twice
+
+    def _goodbye(self, now: int, out: Sink) -> None:
+        self.cells.goodbye(out)
         if self.chairman is not None:
             self.chairman.on_leave(Leave(self.me, self.boot_id), now, out)
             self.chairman.lease.resign(self.chairman.next_token(), out)
@@ -435,6 +445,7 @@ _HANDLERS: Final[dict[type[Any], Handler]] = {
     LeaseGrant: _in_leases("on_lease_grant"),
     LeaseDeny: _in_leases("on_lease_deny"),
     LeaseRelease: _in_leases("on_lease_release"),
+    HandOver: _in_leases("on_hand_over"),
     Vacant: _in_leases("on_vacant"),
     Path: Peer._on_path,
     Join: Peer._on_join,

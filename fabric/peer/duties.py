@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fabric.gossip.cell import CellGossip
 from fabric.machine import NEVER, Sink
 from fabric.tree.owner import Ownership
-from fabric.tree.summary import Summary, merge, significant_change
+from fabric.tree.summary import Summary, draining, merge, significant_change
 from fabric.units import SECOND
 from fabric.wire.gossip import ALIVE, DEAD, SUSPECT
 from fabric.wire.tree import HOST, NO_ORDER, Owner, Report
@@ -61,6 +61,8 @@ class Duties:
         leaf = paths.leaf
         if not paths.complete and (leaf not in paths.owners or cells.leases.owns(leaf, now)):
             cells.joiner.doubt(now, out)  # one of a leaf asks, and passes on what it learns
+        if self.host_summary is not None and draining(self.host_summary):
+            cells.leases.hand_over(now, out)  # what we own goes elsewhere, like our workloads
         for cell in paths.path:
             ownership = cells.leases.ownerships.get(cell)
             gossip = cells.gossip.get(cell)

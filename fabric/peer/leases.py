@@ -16,12 +16,14 @@ from fabric.machine import NEVER, Contact, Sink
 from fabric.stream import mix
 from fabric.tree.owner import IDLE, OWNING, Ownership
 from fabric.tree.seats import Seat, seat_key
-from fabric.wire.gossip import ALIVE
+from fabric.tree.summary import draining
+from fabric.wire.gossip import ALIVE, News
 from fabric.wire.seeing import PassedOver, Won
 from fabric.wire.tree import (
     HOST,
     NO_ORDER,
     CellRecord,
+    HandOver,
     LeaseAsk,
     LeaseDeny,
     LeaseGrant,
@@ -119,14 +121,16 @@ class Leases:
                 break
             news = member.news
             if news.state == ALIVE and news.contact.node_id not in (0, last):
-                before += 1
+                before += not _draining(gossip, news)
+        if _draining(gossip, gossip.news):
+            return MAX_RANK  # only if there is nobody else
         return min(before, MAX_RANK)
 
     def standbys(self, gossip: CellGossip) -> tuple[Contact, ...]:
         """Return the members that should follow us, the first first."""
         found: list[Contact] = []
         for member in gossip.ranking:
-            if lives(member.news):
+            if lives(member.news) and not _draining(gossip, member.news):
                 found.append(member.news.contact)
                 if len(found) == STANDBYS:
                     break
@@ -209,7 +213,34 @@ class Leases:
     def on_lease_release(self, sender: int, msg: LeaseRelease, now: int, out: Sink) -> None:
         seat = self.seats.get(msg.cell)
         if seat is not None:
-            seat.release(sender, msg.term, now, out)
+            seat.release(sender, msg, now, out)
+
+    def on_hand_over(self, sender: int, msg: HandOver, now: int, out: Sink) -> None:
+        """The owner wants us to take over from it."""
+        ownership = self.ownerships.get(msg.cell)
+        owner = self.cells.paths.owners.get(msg.cell)
+        if ownership is None or owner is None or self.cells.leaving:
+            return
+        by_owner = owner.contact.node_id == sender
+        if by_owner and (owner.electorate, owner.term) == (msg.electorate, msg.term):
+            ownership.stand(0, now, out)
+            self.reckon(out)
+
+    def hand_over(self, now: int, out: Sink) -> bool:
+        """Hand over the uppermost cell that we own. Returns whether there was one, and an heir.
+
+        From above, since whoever owns a cell no more has no place in those above it.
+        """
+        for cell in reversed(self.cells.paths.path):
+            ownership, gossip = self.ownerships.get(cell), self.cells.gossip.get(cell)
+            if ownership is None or gossip is None or not ownership.owns(now):
+                continue
+            heirs = self.standbys(gossip)
+            if not heirs:
+                return False
+            ownership.hand_over(heirs[0], out)
+            return True
+        return False
 
     def on_vacant(self, sender: int, msg: Vacant, now: int, out: Sink) -> None:
         ownership = self.ownerships.get(msg.cell)
@@ -247,3 +278,8 @@ class Leases:
         """Give all leases back, those of upper cells first."""
         for cell in reversed(tuple(self.ownerships)):
             self.ownerships[cell].release(out)
+
+
+def _draining(gossip: CellGossip, news: News) -> bool:
+    """Whether a host is being emptied: it should not begin to own a cell."""
+    return gossip.level == 0 and news.summary is not None and draining(news.summary)

@@ -14,6 +14,9 @@ The owner counts a grant from when it *asked*, less a margin for drift, so it st
 seats do.  It renews at a bare majority of the seats and asks the others only when an answer is
 late.  When its electorate changes it goes on owning under the old grants while it collects those
 of the new electorate, under a new term.
+
+Leaving or draining, it names an heir to the seats and goes on until that one has won
+(:meth:`Ownership.hand_over`): for a moment there are two owners, of two terms, rather than none.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from fabric.settings import Settings
 from fabric.units import MS
 from fabric.wire.tree import (
     CellRecord,
+    HandOver,
     LeaseAsk,
     LeaseDeny,
     LeaseGrant,
@@ -48,7 +52,7 @@ class Ownership:
     """Our candidacy for (and ownership of) one cell."""
 
     __slots__ = (
-        "asked_at", "cell", "denied", "electorate", "expiry", "floor", "granted", "late_at",
+        "asked_at", "cell", "denied", "electorate", "expiry", "floor", "granted", "heir", "late_at",
         "lease_until", "me", "next_renew", "number", "record", "seats", "settings", "stamp",
         "standbys", "state", "term", "wait_until",
     )  # fmt: skip
@@ -70,6 +74,7 @@ class Ownership:
         self.wait_until = NEVER
         self.stamp: Owner | None = None  # what we may speak under while the lease runs
         self.standbys: tuple[Contact, ...] = ()
+        self.heir = 0  # to whom we are handing over
         self._take(record)
 
     def _take(self, record: CellRecord) -> None:
@@ -105,6 +110,7 @@ class Ownership:
         if not changed:
             return
         if self.state == OWNING:
+            self.heir = 0
             self.term = max(self.term, self.floor) + 1
             self.expiry = {}
             self._ask(False, self.seats, now, out)
@@ -195,8 +201,22 @@ class Ownership:
             self.state = IDLE
         return False
 
+    def hand_over(self, heir: Contact, out: Sink) -> None:
+        """Have ``heir`` take over; we go on until it has, or until our lease lapses.
+
+        May be repeated: each message may be lost.
+        """
+        stamp = self.stamp
+        if self.state != OWNING or stamp is None or stamp.electorate != self.electorate:
+            return
+        self.heir = heir.node_id
+        self.next_renew = self.late_at = NEVER
+        for seat in self.seats:
+            out.send(seat, LeaseRelease(self.cell, stamp.term, heir))
+        out.send(heir, HandOver(self.cell, stamp.electorate, stamp.term))
+
     def release(self, out: Sink) -> None:
-        """Give the lease back (leaving or draining): the seats let the standbys know at once."""
+        """Give the lease back where there is no heir: the seats tell the standbys at once."""
         if self.state == OWNING:
             for seat in self.seats:
                 out.send(seat, LeaseRelease(self.cell, self.term))
@@ -253,6 +273,7 @@ class Ownership:
 
     def _lost(self) -> None:
         self.state = IDLE
+        self.heir = 0
         self.stamp = None
         self.lease_until = 0
         self.expiry = {}

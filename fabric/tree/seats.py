@@ -6,6 +6,8 @@ A seat grants the cell's lease to one asker at a time, for ``lease_us`` from whe
 * It holds at most one unexpired grant, whatever the electorate's version, and refuses lower ones,
   also than the one that it voted under before a restart.
 * After a restart it grants nothing for one lease: what it had granted may still run.
+* An owner that leaves names its heir: beside the owner's grant the heir's question is granted too,
+  so that there is no moment without an owner.
 * When a grant lapses it tells the standbys that the owner named, so that an election starts at
   once and not only when gossip has found the owner dead.
 """
@@ -18,7 +20,15 @@ from fabric.errors import BadFrame
 from fabric.machine import NEVER, Contact, Message, Sink, Write
 from fabric.settings import Settings
 from fabric.wire.codec import Int, decode_record, encode_record
-from fabric.wire.tree import CellRecord, LeaseAsk, LeaseDeny, LeaseGrant, Order, Vacant
+from fabric.wire.tree import (
+    CellRecord,
+    LeaseAsk,
+    LeaseDeny,
+    LeaseGrant,
+    LeaseRelease,
+    Order,
+    Vacant,
+)
 
 
 @dataclass(slots=True)
@@ -39,7 +49,8 @@ class Seat:
     """Our seat in one cell's electorate."""
 
     __slots__ = (
-        "cell", "cold_until", "electorate", "expires", "grantee", "settings", "standbys", "term",
+        "cell", "cold_until", "electorate", "expires", "grantee", "heir", "settings", "standbys",
+        "term",
     )  # fmt: skip
 
     def __init__(self, record: CellRecord, settings: Settings, stored: bytes | None, now: int):
@@ -49,6 +60,7 @@ class Seat:
         self.term = record.term_floor
         self.grantee: Contact | None = None  # whoever holds our unexpired (or lapsed) grant
         self.expires = 0
+        self.heir = 0  # to whom the grantee wants to hand over
         self.standbys: tuple[Contact, ...] = ()
         self.cold_until = 0
         if stored is not None:
@@ -79,8 +91,8 @@ class Seat:
     def ask(self, ask: LeaseAsk, now: int) -> tuple[Message, tuple[Write, ...]]:
         """Answer ``ask``. Returns the answer and what must be durable before it is sent."""
         holder = self.grantee if now < self.expires else None
-        if holder is not None and holder.node_id == ask.asker.node_id:
-            holder = None  # its own grant is no obstacle
+        if holder is not None and ask.asker.node_id in (holder.node_id, self.heir):
+            holder = None  # its own grant is no obstacle, nor is one that is handed over
         wait = max(self.cold_until - now, self.expires - now if holder is not None else 0)
         stale = ask.electorate != self.electorate or ask.term < self.term
         other = ask.term == self.term and not (
@@ -99,21 +111,27 @@ class Seat:
             state = SeatState(self.electorate, ask.term, ask.asker.node_id)
             writes = (Write(seat_key(self.cell), encode_record(state)),)
         self.term = ask.term
+        self.heir = 0
         self.grantee = ask.asker
         self.expires = now + self.settings.lease_us
         self.standbys = ask.standbys
         return grant, writes
 
-    def release(self, sender: int, term: int, now: int, out: Sink) -> None:
-        """The owner gives its lease back."""
-        if self.grantee is not None and self.grantee.node_id == sender and term == self.term:
-            self.expires = now
-            self.tick(now, out)
+    def release(self, sender: int, msg: LeaseRelease, now: int, out: Sink) -> None:
+        """The owner gives its lease back, now or as soon as its heir asks."""
+        if self.grantee is None or self.grantee.node_id != sender or msg.term != self.term:
+            return
+        if msg.heir is not None:
+            self.heir = msg.heir.node_id
+            return
+        self.expires = now
+        self.tick(now, out)
 
     def tick(self, now: int, out: Sink) -> None:
         """Tell the standbys when our grant has lapsed."""
         if self.grantee is None or now < self.expires:
             return
         self.grantee = None
+        self.heir = 0
         for standby in self.standbys:
             out.send(standby, Vacant(self.cell, self.electorate, self.term))

@@ -112,6 +112,11 @@ def host_summary(
     return Summary(1, 1, 0, cpu, max(cpu_free, 0), memory_mb, max(memory_free_mb, 0), vms, (group,))
 
 
+def draining(host: Summary) -> bool:
+    """Whether this is the summary of a host that takes no new placements."""
+    return any(DRAINING in group.labels for group in host.classes)
+
+
 def merge(children: Sequence[Summary], expected: int, age_us: int | None = None) -> Summary:
     """Return the summary of a cell of ``expected`` members, of which ``children`` reported.
 

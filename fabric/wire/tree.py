@@ -228,9 +228,22 @@ class LeaseDeny:
 
 @dataclass(slots=True)
 class LeaseRelease:
-    """The owner gives its lease back (leaving, draining): elect another at once."""
+    """The owner gives its lease back: elect another at once.
+
+    With an ``heir`` it goes on until that one has won: the seat may grant to it beside.
+    """
 
     cell: Int
+    term: Int
+    heir: Contact | None = None
+
+
+@dataclass(slots=True)
+class HandOver:
+    """The owner, leaving or draining, to its heir: the seats know; take over from me."""
+
+    cell: Int
+    electorate: Order
     term: Int
 
 
@@ -260,3 +273,4 @@ register(33, LeaseRelease)
 register(34, Vacant)
 register(35, OpinionAsk)
 register(36, Opinion)
+register(37, HandOver)

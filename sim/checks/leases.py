@@ -2,7 +2,7 @@
 
 A lease is exclusive: under one electorate two majorities meet in a seat, and owners count from when
 they asked.  So at the moment of a win nobody else may still hold the same cell's lease under the
-same electorate; and no term may have two owners, however short either of them ruled.
+same electorate, unless it named the winner its heir; and no term may have two owners, however short either of them ruled.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class LeaseChecks:
         for other in list(holders.values()):
             if other is node or not other.alive or not owns(other, notice.cell):
                 continue
-            stamp = cells_of(other).leases.ownerships[notice.cell].stamp
+            ownership = cells_of(other).leases.ownerships[notice.cell]
+            if ownership.heir == node.node_id:
+                continue  # it hands over: its seats granted by its leave
+            stamp = ownership.stamp
             if stamp is not None and stamp.electorate == notice.electorate:
                 world.violation("two-leases", (other, node), detail)
         holders[node.index] = node
