@@ -13,6 +13,7 @@ from typing import Any, Final
 from fabric.machine import Event, Machine, Sink
 from sim.faults import NOBODY, Crash, Cut, Fault, Hit, Slow, World, end_after, strike
 from sim.inspect import owns, paths_of, presides
+from sim.process_faults import Draining, Leaving
 
 
 class _Asleep(Machine):
@@ -153,13 +154,13 @@ class OnChairman:
 
 
 #: Faults that :class:`OnOwner` and :class:`OnChairman` can have strike.
-AIMED: Final = (Crash, Cut, Pause, Sever, Slow)
+AIMED: Final = (Crash, Cut, Draining, Leaving, Pause, Sever, Slow)
 
 
 def aimed(fault: Fault, host: int) -> Fault:
     """Return ``fault``, one of :data:`AIMED`, with ``host`` as the only host that it hits."""
     if isinstance(fault, Cut):
         return dataclasses.replace(fault, hosts=(host,))
-    if isinstance(fault, Crash | Slow | Pause | Sever):
+    if isinstance(fault, Crash | Draining | Leaving | Slow | Pause | Sever):
         return dataclasses.replace(fault, host=host)
     raise TypeError(f"{type(fault).__name__} hits no single host")

@@ -21,7 +21,15 @@ from sim.network_faults import (
     Reordered,
     Swizzle,
 )
-from sim.process_faults import ClockJump, Drift, MassRestart, RackLoss, Rolling
+from sim.process_faults import (
+    ClockJump,
+    Draining,
+    Drift,
+    Leaving,
+    MassRestart,
+    RackLoss,
+    Rolling,
+)
 
 KINDS: Final[dict[str, type[Any]]] = {
     "crash": Crash,
@@ -55,6 +63,8 @@ KINDS: Final[dict[str, type[Any]]] = {
     "flaky": Flaky,
     "reordered": Reordered,
     "swizzle": Swizzle,
+    "leaving": Leaving,
+    "draining": Draining,
     "rack-loss": RackLoss,
     "rolling": Rolling,
     "mass-restart": MassRestart,

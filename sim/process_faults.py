@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fabric.units import MS, SECOND
+from fabric.wire.host import Drain
+from fabric.wire.peer import LeaveAsk
 from sim.faults import EVERYBODY, NOBODY, Crash, Hit, World
 
 if TYPE_CHECKING:
     from sim.engine import Node
 
+#: Whoever takes longer to leave is stopped without goodbye, as the runtime does it.
+LEAVE_WITHIN_US: Final = 5 * SECOND
 #: Clocks that drift are moved in steps of this.
 DRIFT_STEP_US: Final = 100 * MS
 
@@ -32,6 +36,60 @@ def _crash(world: World, node: Node, down_us: int) -> None:
             world.fault_over()
 
     world.engine.at(world.engine.now + down_us, start)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A host (or candidate) is stopped by its operator: it leaves, and starts again later."""
+
+    at_us: int
+    host: int
+    down_us: int
+
+    def hits(self) -> Hit:
+        return (self.host,), self.down_us
+
+    def begin(self, world: World) -> None:
+        node, engine = world.host(self.host), world.engine
+        if not node.alive:
+            return
+        machine = node.machine
+
+        def gone(_answer: object = None) -> None:
+            if node.alive and node.machine is machine:
+                _crash(world, node, self.down_us)
+
+        engine.call(node, LeaveAsk("operator"), gone)
+        engine.at(engine.now + LEAVE_WITHIN_US, gone)
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """A host takes no new placements for a while."""
+
+    at_us: int
+    host: int
+    lasts_us: int
+
+    def hits(self) -> Hit:
+        return NOBODY
+
+    def begin(self, world: World) -> None:
+        node, engine = world.host(self.host), world.engine
+        if not node.alive:
+            return
+
+        def drain(on: bool) -> None:
+            if node.alive:
+                engine.call(node, Drain(on), lambda _answer: None)
+
+        drain(True)
+
+        def end() -> None:
+            drain(False)
+            world.fault_over()
+
+        engine.at(engine.now + self.lasts_us, end)
 
 
 @dataclass(frozen=True, slots=True)

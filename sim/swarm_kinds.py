@@ -15,6 +15,7 @@ from sim.abandon import HOWS, Abandoned, How
 from sim.coordinator_faults import Emptied, LostCommits, Restored, SlowCoordinator, StaleReads
 from sim.disk_faults import BitRot, DiskError, LostSync, SlowDisk, TornWrite
 from sim.faults import Fault
+from sim.gray import OnOwner
 from sim.hypervisor_faults import Refusal, Stall
 from sim.insiders import LIES, Forger, Lie, NewerVersion, OlderVersion, StaleSummaries
 from sim.network_faults import (
@@ -27,7 +28,15 @@ from sim.network_faults import (
     Reordered,
     Swizzle,
 )
-from sim.process_faults import ClockJump, Drift, MassRestart, RackLoss, Rolling
+from sim.process_faults import (
+    ClockJump,
+    Draining,
+    Drift,
+    Leaving,
+    MassRestart,
+    RackLoss,
+    Rolling,
+)
 
 #: Faults happen from when the tree has formed, for so long.
 FROM_US: Final = 12 * SECOND
@@ -163,6 +172,18 @@ def _abandoned(stream: Stream, hosts: int) -> list[Fault]:
     return [Abandoned(when(stream), (_anybody(stream, hosts),), how)]
 
 
+def _leaving(stream: Stream, hosts: int) -> list[Fault]:
+    """Operators stop or drain hosts and owners, one after the other."""
+    at, level = when(stream), stream.below(3)
+    faults: list[Fault] = []
+    for nth in range(1 + stream.below(3)):
+        host, lasting = _anybody(stream, hosts), lasts(stream, 3, 12)
+        one: Fault = (Leaving(at, host, lasting), Draining(at, host, lasting))[stream.below(2)]
+        faults.append(OnOwner(at, level, nth, one) if stream.below(2) else one)
+        at += lasts(stream, 0, 3)
+    return faults
+
+
 MORE_KINDS: Final[tuple[Draw, ...]] = (
     _disk,
     _lying_disk,
@@ -178,4 +199,5 @@ MORE_KINDS: Final[tuple[Draw, ...]] = (
     _insider,
     _versions,
     _abandoned,
+    _leaving,
 )

@@ -2,7 +2,8 @@
 
 A lease is exclusive: under one electorate two majorities meet in a seat, and owners count from when
 they asked.  So at the moment of a win nobody else may still hold the same cell's lease under the
-same electorate, unless it named the winner its heir; and no term may have two owners, however short either of them ruled.
+same electorate, unless it named the winner its heir; and no term may have two owners, however
+short either of them ruled.
 """
 
 from __future__ import annotations
