@@ -122,7 +122,7 @@ class Peers:
         self._running[plan["node_id"]] = fab
         say(node=plan["node_id"], address=fab.contact.address)
         self._spawn(self._settle(fab, plan["node_id"]))
-        async for notice in fab.events():
+        async for notice in fab.notices():
             if isinstance(notice, PlaceNotice):
                 say(node=plan["node_id"], leaf=notice.path[0])
             elif isinstance(notice, OwnerNotice):

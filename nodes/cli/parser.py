@@ -13,6 +13,7 @@ import contextlib
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NoReturn
 
 from fabric.errors import ConfigError
@@ -20,6 +21,21 @@ from nodes.cli.commands import COMMANDS, Command
 from nodes.cli.output import EXIT_HELP
 from nodes.config import Config, Origin, parse, resolve
 from nodes.settings import ENV_PREFIX, SETTINGS, Kind, Setting
+
+#: The overview: what people want to do, and the first words of the commands for it.
+GROUPS: Final = (
+    ("run", ("peer", "up", "front", "demo")),
+    ("see", ("status", "members", "tree", "events", "topology", "services")),
+    ("use", ("place", "release")),
+    ("secure", ("keys",)),
+    ("simulate", ("sim",)),
+    ("this installation", ("doctor", "version")),
+)
+#: What settings mean to a command that asks a peer; to one that runs they mean something else.
+_ASKING: Final = {
+    "data_dir": "ask the peer that runs on this directory",
+    "keys": "directory of keys with which the peer lets us in; without keys, this machine only",
+}
 
 
 class HelpShown(Exception):
@@ -69,6 +85,9 @@ def _find_command(words: Sequence[str]) -> tuple[Command | None, list[str]]:
     if not words or words[0] in ("-h", "--help", "help"):
         return None, []
     names = [c.name for c in COMMANDS if c.name.startswith(words[0] + " ")]
+    if names and words[1:2] in (["-h"], ["--help"]):
+        _print_group(words[0])
+        raise HelpShown
     if names:
         raise ConfigError(
             f"fabric {words[0]} needs a command: {', '.join(names)}", {"field": "command"}
@@ -106,25 +125,37 @@ def _parser_of(command: Command) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    asks = "peer" in command.settings
     for name in command.settings:
-        _add(parser, SETTINGS[name], command.defaults.get(name, SETTINGS[name].default))
+        setting = SETTINGS[name]
+        if asks and name in _ASKING:
+            setting = replace(setting, help=_ASKING[name])
+        _add(parser, setting, command.defaults.get(name, setting.default))
     for argument in command.arguments:
-        _add(parser, argument, argument.default)
+        _add(parser, argument, argument.default, lasting=False)
     command.add_more(parser)
     if command.settings:
         parser.add_argument("--config", metavar="FILE", help="TOML file with settings")
     with contextlib.suppress(argparse.ArgumentError):  # the simulator brings its own
-        parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+        parser.add_argument("--json", action="store_true", help="print JSON: what happens line by "
+                            "line, the result as one object at the end")
     return parser
 
 
-def _add(parser: argparse.ArgumentParser, setting: Setting, default: object) -> None:
+def _add(
+    parser: argparse.ArgumentParser, setting: Setting, default: object, lasting: bool = True
+) -> None:
+    """Add a flag. What may be set elsewhere (``lasting``) may also be taken back: ``--no-``."""
     text = setting.help.replace("%", "%%")
     if default not in (None, "", False, ()) and "default" not in text:
         text += f" (default {default})"
     if setting.name in _POSITIONAL:
         several = "+" if setting.kind is Kind.NAMES else None
         parser.add_argument(setting.name, metavar=setting.metavar, help=text, nargs=several)
+    elif setting.kind is Kind.FLAG and not lasting:
+        parser.add_argument(
+            setting.flag, dest=setting.name, action="store_true", default=None, help=text
+        )
     elif setting.kind is Kind.FLAG:
         parser.add_argument(
             setting.flag, dest=setting.name, action=argparse.BooleanOptionalAction,
@@ -139,18 +170,34 @@ def _add(parser: argparse.ArgumentParser, setting: Setting, default: object) -> 
         parser.add_argument(setting.flag, dest=setting.name, metavar=choices, help=text)
 
 
-def _print_overview() -> None:
+def _lines_of(commands: Sequence[Command]) -> str:
     width = max(len(command.name) for command in COMMANDS)
-    commands = "\n".join(f"  {c.name.ljust(width)}  {c.summary}" for c in COMMANDS)
+    return "\n".join(f"  {c.name.ljust(width)}  {c.summary}" for c in commands)
+
+
+def _print_group(word: str) -> None:
+    commands = [c for c in COMMANDS if c.name.startswith(word + " ")]
+    sys.stdout.write(f"""\
+usage: fabric {word} COMMAND [...] [--json]
+
+{_lines_of(commands)}
+
+fabric {word} COMMAND --help tells settings and examples of one command.
+""")
+
+
+def _print_overview() -> None:
+    commands = "\n".join(
+        f"{title}:\n{_lines_of([c for c in COMMANDS if c.name.split()[0] in words])}\n"
+        for title, words in GROUPS
+    )
     codes = "\n".join(f"  {int(code):>3}  {text}" for code, text in EXIT_HELP.items())
     sys.stdout.write(f"""\
 usage: fabric COMMAND [...] [--json]
 
 Fabric: a gossip-based peer-to-peer fabric, the control plane of a data centre.
 
-commands:
 {commands}
-
 first steps:
   fabric doctor                 is everything here?
   fabric demo                   watch a fabric form, break and repair itself

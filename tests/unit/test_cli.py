@@ -24,6 +24,23 @@ def test_help_teaches_commands_and_exit_codes(capsys: pytest.CaptureFixture[str]
         assert f"{int(code):>3}  {meaning}" in text
 
 
+@pytest.mark.parametrize("group", sorted({c.name.split()[0] for c in COMMANDS if " " in c.name}))
+def test_a_group_of_commands_explains_itself(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([group, "--help"]) == Exit.OK
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: fabric {group} COMMAND")
+    for command in COMMANDS:
+        assert (f"  {command.name} " in text) == command.name.startswith(f"{group} ")
+
+
+def test_a_flag_of_one_call_cannot_be_taken_back(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tree", "--no-watch"]) == Exit.USAGE
+    assert main(["peer", "--no-candidate"]) == Exit.USAGE  # understood: it only joins nobody
+    assert "needs --join" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", [c.name for c in COMMANDS if not c.more])
 def test_each_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*name.split(), "--help"]) == Exit.OK
