@@ -18,7 +18,7 @@ from fabric.placement.request import Placed, PlacementRequest
 from fabric.survey import PLACE_WITHIN_S, READ_WITHIN_S, TreeCell
 from fabric.wire.adoption import Adopted
 from fabric.wire.peer import MemberRow, Status
-from fabric.wire.seeing import EventRow
+from fabric.wire.seeing import EventRow, Events, Metrics
 
 T = TypeVar("T")
 
@@ -71,6 +71,12 @@ class BlockingFabric:
 
     def tree(self) -> TreeCell:
         return self._wait(self._fabric.tree())
+
+    def metrics(self) -> Metrics:
+        return self._wait(self._fabric.metrics())
+
+    def history(self, after: int = 0) -> Events:
+        return self._wait(self._fabric.history(after))
 
     def place(self, request: PlacementRequest, timeout_s: float = PLACE_WITHIN_S) -> Placed:
         return self._wait(self._fabric.place(request, timeout_s))
