@@ -30,6 +30,7 @@ class Convergence:
         self._changes = -1
         self.topo: Topo | None = None
         self.records: dict[int, CellRecord] = {}
+        self._decoded: dict[str, tuple[bytes, CellRecord]] = {}
         self._orders: dict[int, Order] = {}
         self._home: dict[int, int] = {}
         #: (starts and ends, writes, how many are given up) -> hosts that live, that are written.
@@ -71,8 +72,11 @@ class Convergence:
             if record.path == "topo":
                 self.topo = decode_record(Topo, record.value)
             elif record.path.startswith("cell/"):
-                cell = decode_record(CellRecord, record.value)
-                self.records[cell.cell] = cell
+                known = self._decoded.get(record.path)
+                if known is None or known[0] != record.value:  # most are as they were
+                    known = (record.value, decode_record(CellRecord, record.value))
+                    self._decoded[record.path] = known
+                self.records[known[1].cell] = known[1]
         self._orders = {cell: record.order for cell, record in self.records.items()}
         self._home = {
             contact.node_id: record.cell

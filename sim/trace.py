@@ -147,6 +147,9 @@ def hash_value(value: Any) -> int:
     if value is None:
         return _NONE
     cls = value.__class__
+    known = _RECORDS.get(cls)
+    if known is not None:
+        return known(value, 0)
     if cls is int or cls is bool:
         return hash_ints((int(value),))
     if cls is str or cls is bytes:

@@ -147,3 +147,17 @@ def test_records_survive_a_round_trip_through_the_coordinator() -> None:
     check(again, set(range(1, 20)))
     assert [again.record(c) for c in again.cells.values()] == records
     assert not again.seats_wrong
+
+
+def test_a_record_is_one_object_until_its_cell_is_written_again() -> None:
+    plan = Plan(SETTINGS)
+    plan.add_hosts([contact(n) for n in range(1, 4)])
+    plan.take_touched(Order(1, 1, 1))
+    cell = plan.cells[plan.home[1]]
+    told = plan.record(cell)
+    assert plan.record(cell) is told
+    plan.add_hosts([contact(4)])
+    assert len(plan.record(cell).members) == 4  # as it will be written
+    plan.take_touched(Order(1, 1, 2))
+    assert plan.record(cell).order == Order(1, 1, 2)
+    assert plan.record(cell) is plan.record(cell) is not told
