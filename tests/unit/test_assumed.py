@@ -1,4 +1,4 @@
-"""What was sent to a member counts until its summary shows it, whatever is remembered of the sum."""
+"""What was sent to a member counts until its summary shows it, whatever sum is remembered."""
 
 from fabric.limits import ASSUMED_US
 from fabric.machine import Contact
