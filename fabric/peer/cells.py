@@ -112,9 +112,12 @@ class Cells:
                 self._look_soon()  # whoever owns a cell now may be dead, for all we know
         for owner in fresh.owners:
             ownership = self.leases.ownerships.get(owner.cell)
-            if ownership is not None and owner.contact.node_id != self.me.node_id:
-                if ownership.superseded(owner):
-                    self.lost(owner.cell, now, out)
+            if ownership is None:
+                continue
+            # also where it names us: that was in an earlier life, or is a lie
+            if ownership.superseded(owner):
+                self.lost(owner.cell, now, out)
+            if owner.contact.node_id != self.me.node_id:
                 self._meet_owner(owner, out)
         self._push(sender, fresh, out)
         return fresh

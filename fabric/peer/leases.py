@@ -244,10 +244,10 @@ class Leases:
 
     def on_vacant(self, sender: int, msg: Vacant, now: int, out: Sink) -> None:
         ownership = self.ownerships.get(msg.cell)
-        owner = self.cells.paths.owners.get(msg.cell)
         if ownership is None or self.cells.leaving:
             return
-        if owner is None or (owner.electorate, owner.term) <= (msg.electorate, msg.term):
+        # whoever is said to own the cell under a newer term: seats know, and are asked first
+        if any(seat.node_id == sender for seat in ownership.seats):
             self.stand(ownership, now, out)
 
     # --- time ------------------------------------------------------------------------------------

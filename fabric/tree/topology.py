@@ -16,6 +16,7 @@ from itertools import pairwise
 
 from fabric.machine import Contact
 from fabric.stream import mix
+from fabric.tree.roster import TERM_STEP
 from fabric.wire.tree import NO_ORDER, CellRecord, Order, Owner, Path, Stamp, Topo
 
 
@@ -81,8 +82,11 @@ class PathStore:
         return True
 
     def _adopt_owner(self, owner: Owner) -> bool:
-        if owner.cell not in self.records:
-            return False
+        record = self.records.get(owner.cell)
+        if record is None or owner.electorate > record.electorate:
+            return False  # it comes again with the record
+        if owner.electorate == record.electorate and owner.term - record.term_floor >= TERM_STEP:
+            return False  # no election gets there: who claims it lies, and would never be outranked
         held = self.owners.get(owner.cell)
         if held is not None and (owner.electorate, owner.term) <= (held.electorate, held.term):
             return False
