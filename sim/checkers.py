@@ -135,6 +135,7 @@ class Checkers:
         self.writes.load()
         self._workload.on_placed = self.placement.placed
         self._workload.on_refused = self.placement.refused
+        self._workload.on_unavailable = self.placement.unavailable
         self._converged()
         self._each_second()
         self._tree()
@@ -324,19 +325,11 @@ class Checkers:
         """What was asked of sound peers lately was answered, by a place or a reasoned no."""
         since_us = self._world.engine.now - PLACING_US
         lately = [p for p in self._workload.open.values() if p.changed_us >= since_us]
-        failed = sum(p.state == DOUBTFUL or self._failed_in_vain(p) for p in lately)
+        excused = self.placement.excused
+        failed = sum(p.state in (FAILED, DOUBTFUL) and p.key not in excused for p in lately)
         if failed > 1 + len(lately) // 10:
             detail = f"{failed} of {len(lately)} placements of late found no answer"
             self._world.violation("cannot-place", (), detail)
-
-    def _failed_in_vain(self, placing: Placing) -> bool:
-        """Whether nobody could find a place that there was.
-
-        Where peers are broken for ever there may be none, and no way to prove it.
-        """
-        if placing.state != FAILED:
-            return False
-        return not self._world.abandoned or self.placement.could_place(placing.request)
 
     def _owners_by_cell(self) -> dict[int, list[Node]]:
         """Return who owns which cell: one look at each peer, for there are many cells to judge."""

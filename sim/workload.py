@@ -79,6 +79,7 @@ class Workload:
         #: Told of each answer: a place, or that there is none.
         self.on_placed: Callable[[PlacementRequest, Placed], None] = lambda request, placed: None
         self.on_refused: Callable[[PlacementRequest, int], None] = lambda request, asked_us: None
+        self.on_unavailable: Callable[[Placing], None] = lambda placing: None
 
     def start(self) -> None:
         """Begin placing now."""
@@ -177,6 +178,7 @@ class Workload:
             self._set(placing, REFUSED)
             self.on_refused(placing.request, placing.asked_us)
         elif isinstance(answer, Unavailable):
+            self.on_unavailable(placing)
             self.unavailable += 1
             self._set(placing, FAILED)
         else:

@@ -7,6 +7,7 @@ their books tell by their version whether anything changed in between.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from fabric.ids import format_id
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from agent.records import Reservation, Vm
     from sim.checks.topology import WriteChecks
     from sim.engine import Node
-    from sim.roll import Roll
+    from sim.roll import Roll, Row
+    from sim.workload import Placing
     from sim.world import SimWorld
 
 #: A host counts as a member when it has been one for so long, undisturbed.
@@ -44,6 +46,8 @@ class PlacementChecks:
         self._refused_by_hosts = 0
         self._placed = 0
         self._refused = 0
+        #: Keys of placements that rightly found no answer.
+        self.excused: dict[str, None] = {}
         world.engine.marks.tap(HostRefused, self._host_refused)
 
     def _host_refused(self, message: HostRefused) -> None:
@@ -74,33 +78,38 @@ class PlacementChecks:
 
     def refused(self, request: PlacementRequest, asked_us: int) -> None:
         """A caller was told that no host has room."""
-        world = self._world
         self._refused += 1
-        before = asked_us - SUMMARY_STALE_US * self._depth
+        for row in self._with_room(request, asked_us - SUMMARY_STALE_US * self._depth):
+            world = self._world
+            settled = world.engine.now - self._writes.since_us.get(
+                row.node.node_id, world.engine.now
+            )
+            if min(settled, world.undisturbed_us(row.node)) >= SETTLED_US:
+                waited_s = (world.engine.now - row.books_since_us) // SECOND
+                detail = f"{request.key} was refused; this host has had room for {waited_s} s"
+                world.violation("wrong-refusal", (row.node,), detail)
+                return
+
+    def unavailable(self, placing: Placing) -> None:
+        """A caller was told that nobody can say.
+
+        Where peers are broken for ever that is right if nobody else has room: they might have some.
+        """
+        if not self._world.abandoned:
+            return
+        rows = self._with_room(placing.request, placing.asked_us)
+        if all(row.index in self._world.abandoned for row in rows):
+            self.excused[placing.key] = None
+
+    def _with_room(self, request: PlacementRequest, since_us: int) -> Iterator[Row]:
+        """Yield hosts whose books have not changed since then, and have room for ``request``."""
         self._roll.refresh()
         for row in self._roll.rows:
             books = row.books
-            if books is None or row.books_version != books.version or row.books_since_us > before:
+            if books is None or row.books_version != books.version or row.books_since_us > since_us:
                 continue
-            node = row.node
-            settled = world.engine.now - self._writes.since_us.get(node.node_id, world.engine.now)
-            if min(settled, world.undisturbed_us(node)) < SETTLED_US:
-                continue
-            if _verdict(node, books, request) == FITS:
-                waited_s = (world.engine.now - row.books_since_us) // SECOND
-                detail = f"{request.key} was refused; this host has had room for {waited_s} s"
-                world.violation("wrong-refusal", (node,), detail)
-                return
-
-    def could_place(self, request: PlacementRequest) -> bool:
-        """Tell whether a host of which something is expected has room for ``request`` now."""
-        self._roll.refresh()
-        return any(
-            row.books is not None
-            and row.index not in self._world.abandoned
-            and _verdict(row.node, row.books, request) == FITS
-            for row in self._roll.rows
-        )
+            if _verdict(row.node, books, request) == FITS:
+                yield row
 
     def finish(self) -> None:
         """Judge the whole run: how often hosts had to refuse what their owners sent."""
