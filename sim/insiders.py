@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from fabric.gossip.cell import CellGossip
+from fabric.gossip.members import REFUTATION_BITS
 from fabric.machine import Message
 from fabric.units import MS, SECOND
 from fabric.wire.gossip import ALIVE, DEAD, Ack, News, Ping, Suspect, Sync
@@ -20,7 +21,6 @@ from sim.faults import EVERYBODY, NOBODY, Hit, World, end_after
 from sim.inspect import cells_of, paths_of
 
 if TYPE_CHECKING:
-    from fabric.tree.summary import Summary
     from sim.engine import Node
 
 #: What a forger lies about.
@@ -114,8 +114,10 @@ class StaleSummaries:
         engine, liar = world.engine, world.host(self.host)
         if not liar.alive:
             return
-        summary = cells_of(liar).duties.host_summary
-        heal = engine.network.treat(_telling(liar, summary))
+        gossip = cells_of(liar).leaf_gossip
+        if gossip is None:
+            return
+        heal = engine.network.treat(_telling(liar, gossip.news))
 
         def end() -> None:
             heal()
@@ -124,11 +126,12 @@ class StaleSummaries:
         engine.at(engine.now + self.lasts_us, end)
 
 
-def _telling(liar: Node, summary: Summary | None) -> Callable[[Node, Node, Message], Message]:
+def _telling(liar: Node, told: News) -> Callable[[Node, Node, Message], Message]:
     def old(news: News) -> News:
-        if news.key != liar.node_id or news.summary is None or summary is None:
+        same_life = news.incarnation >> REFUTATION_BITS == told.incarnation >> REFUTATION_BITS
+        if news.key != liar.node_id or not same_life:
             return news
-        return dataclasses.replace(news, summary=summary)
+        return dataclasses.replace(news, seq=told.seq, summary=told.summary)
 
     def treat(source: Node, target: Node, message: Any) -> Message:
         if source is liar and isinstance(message, Ping | Ack):
@@ -170,6 +173,9 @@ class NewerVersion:
 
 #: What peers of the version before do not know: hints without which all goes on, only later.
 NEW_TYPES: Final = (Vacant,)
+#: Fields with a default that the first version had: a host that ignored this one would give back
+#: what was confirmed.
+FIRST_FIELDS: Final = frozenset({"unconfirmed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +217,7 @@ def without_new_fields(message: Any) -> Any:
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(message):
         value = getattr(message, field.name)
-        if field.default is not dataclasses.MISSING:
+        if field.default is not dataclasses.MISSING and field.name not in FIRST_FIELDS:
             if value != field.default:
                 changes[field.name] = field.default
         elif field.name == "body" and dataclasses.is_dataclass(value):

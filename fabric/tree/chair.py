@@ -90,4 +90,5 @@ class ChairLease:
         if self.epoch is not None:
             out.coordinate(Resign(self.epoch), token)
             self.epoch = None
+        self.pending = 0  # what was asked before this may still be granted: it is void
         self.next_campaign = NEVER
