@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.books import Books
 from fabric.tree.topology import PathStore
+from fabric.wire.tree import Order
 from sim.inspect import cells_of, paths_of, peer_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Row:
 
     __slots__ = (
         "books", "books_since_us", "books_version", "cells", "changes", "index", "node", "paths",
-        "told", "told_us",
+        "table_order", "table_us", "told", "told_us",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
@@ -41,6 +42,9 @@ class Row:
         #: What it told of itself last (incarnation, sequence number), and since when.
         self.told: tuple[int, int] | None = None
         self.told_us = 0
+        #: The record of its leaf when its table was looked at last, and since when it holds that.
+        self.table_order: Order | None = None
+        self.table_us = 0
 
 
 class Roll:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from fabric.gossip.cell import CellGossip
 from fabric.tree.summary import GRID, Summary
 from fabric.units import SECOND
-from fabric.wire.gossip import ALIVE
+from fabric.wire.gossip import SUSPECT
 from sim.inspect import cells_of
 
 if TYPE_CHECKING:
@@ -61,8 +61,10 @@ class TableChecks:
         given_up = world.abandoned  # what they hold, and what is held of them, proves nothing
         for members in leaves.values():
             sound = [(row, gossip) for row, gossip in members if row.index not in given_up]
+            # one that is half deaf for ever accuses the others again and again, and they refute
+            accused = len(sound) < len(members)
             for row, gossip in sound:
-                self._look_at_table(row, gossip, sound)
+                self._look_at_table(row, gossip, sound, accused)
 
     def _own(self, row: Row, books: Books) -> None:
         """What a host told of itself, against its books."""
@@ -80,10 +82,18 @@ class TableChecks:
             self._world.violation("summary-says-no", (node,), detail)
 
     def _look_at_table(
-        self, row: Row, gossip: CellGossip, members: Sequence[tuple[Row, CellGossip]]
+        self,
+        row: Row,
+        gossip: CellGossip,
+        members: Sequence[tuple[Row, CellGossip]],
+        accused: bool,
     ) -> None:
         world = self._world
         node, now = row.node, world.engine.now
+        order = row.paths.records[gossip.cell].order
+        if row.table_order != order:
+            row.table_order = order  # with others in it, who are yet to be heard
+            row.table_us = now
         owner = row.paths.owners.get(gossip.cell)
         rules = owner is not None and owner.contact.node_id == node.node_id
         patience = OWNER_US if rules else OTHERS_US
@@ -96,12 +106,12 @@ class TableChecks:
             news = member.news
             if news is his.news:
                 continue  # exactly what it says of itself
-            if news.state != ALIVE:
+            if news.state > SUSPECT or (news.state == SUSPECT and not accused):
                 what = ("suspect", "dead", "left")[news.state - 1]
                 detail = f"holds {other.node.role.name} for {what}"
                 world.violation("wrong-verdict", (node, other.node), detail)
             held = (news.incarnation, news.seq)
-            if now - other.told_us >= patience and held != other.told:
+            if now - max(other.told_us, row.table_us) >= patience and held != other.told:
                 age_s = (now - other.told_us) // SECOND
                 detail = f"of {other.node.role.name} holds {held}, told {other.told} {age_s} s ago"
                 world.violation("stale-table", (node, other.node), detail)
