@@ -140,6 +140,13 @@ def _many_processes(stream: Stream, hosts: int) -> list[Fault]:
     return [kinds[stream.below(len(kinds))]]
 
 
+def _operator(stream: Stream, hosts: int) -> list[Fault]:
+    at, span = when(stream), lasts(stream, 2, 15)
+    if stream.below(2):
+        return [Leaving(at, _anybody(stream, hosts), span)]
+    return [Draining(at, stream.below(hosts), span)]
+
+
 def _clocks(stream: Stream, hosts: int) -> list[Fault]:
     faults: list[Fault] = [
         Drift(FROM_US, _anybody(stream, hosts), FOR_US, (50, 200)[stream.below(2)], behind)
@@ -194,6 +201,7 @@ MORE_KINDS: Final[tuple[Draw, ...]] = (
     _late,
     _swizzle,
     _many_processes,
+    _operator,
     _clocks,
     _hypervisor,
     _insider,

@@ -93,7 +93,7 @@ def test_it_all_comes_right_afterwards(kind: str) -> None:
 def test_every_kind_is_tried() -> None:
     tried = {type(fault) for plan in PLANS.values() for fault in plan}
     elsewhere = {"cut", "lossy", "slow", "outage", "pause", "sever", "echo"}
-    elsewhere |= {"on-owner", "on-chairman", "abandoned"}
+    elsewhere |= {"on-owner", "on-chairman", "abandoned", "leaving", "draining"}
     assert {KINDS[kind] for kind in KINDS if kind not in elsewhere} <= tried
 
 
