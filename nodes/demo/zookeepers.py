@@ -20,8 +20,15 @@ from typing import Final
 
 from fabric.errors import CheckFailed, MissingDependency
 
-JAR: Final = Path("/usr/share/java/zookeeper.jar")
-_LOGGING_JAR: Final = Path("/usr/share/java/slf4j-simple.jar")
+_JAVA: Final = Path("/usr/share/java")
+JAR: Final = _JAVA / "zookeeper.jar"
+#: The jar's manifest names the rest; without these there is no log, and no TLS.
+_CLASS_PATH: Final = (
+    JAR, *(_JAVA / name for name in (
+        "slf4j-simple.jar", "netty-codec.jar", "netty-resolver.jar",
+        "netty-transport-native-unix-common.jar",
+    )),
+)  # fmt: skip
 _MAIN: Final = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 #: Short ticks: sessions as short as one second, elections in less than one.
 TICK_MS: Final = 500
@@ -73,7 +80,7 @@ class Server:
                 [
                     "java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", *self._java,
-                    "-cp", f"{JAR}:{_LOGGING_JAR}", _MAIN, str(self.directory / "zoo.cfg"),
+                    "-cp", ":".join(map(str, _CLASS_PATH)), _MAIN, str(self.directory / "zoo.cfg"),
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 cwd=self.directory, env=_environment(),

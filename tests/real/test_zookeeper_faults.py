@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -350,3 +352,82 @@ async def test_every_node_belongs_to_whoever_has_the_credentials(
             with pytest.raises(ForeignData, match=f"node {base}/meta does not let us in"):
                 await intruder.answered(request)
     assert "s3cret" not in caplog.text
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+def keytool(*words: str) -> None:
+    subprocess.run(["keytool", *words], check=True, capture_output=True, timeout=PATIENCE_S)
+
+
+@contextmanager
+def encrypted(directory: Path) -> Iterator[tuple[int, Path]]:
+    """A server with a certificate of its own; its TLS port, and what to check it by."""
+    store, certificate = directory / "keys.p12", directory / "ca.pem"
+    common = ("-alias", "zk", "-keystore", str(store), "-storepass", "changeit")
+    keytool(
+        "-genkeypair", *common, "-storetype", "PKCS12", "-keyalg", "EC", "-dname", "CN=zk",
+        "-ext", "san=ip:127.0.0.1", "-validity", "2",
+    )  # fmt: skip
+    keytool("-exportcert", "-rfc", *common, "-file", str(certificate))
+    trusted = directory / "trusted.p12"
+    keytool(
+        "-importcert", "-noprompt", "-alias", "zk", "-keystore", str(trusted), "-storepass",
+        "changeit", "-storetype", "PKCS12", "-file", str(certificate),
+    )  # fmt: skip
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = [
+        f"secureClientPort={port}", "secureClientPortAddress=127.0.0.1",
+        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
+        f"ssl.keyStore.location={store}", "ssl.keyStore.password=changeit",
+        f"ssl.trustStore.location={trusted}", "ssl.trustStore.password=changeit",
+        "ssl.clientAuth=none",
+    ]  # fmt: skip
+    with Ensemble(directory / "server", size=1, settings=settings):
+        yield port, certificate
+
+
+async def test_tls_lets_the_right_server_in_and_no_other(
+    tmp_path: Path, meet: Callable[..., Candidate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZK_OURS", "fabric:s3cret")
+    other = tmp_path / "other"
+    other.mkdir()
+    keytool(
+        "-genkeypair", "-alias", "x", "-keystore", str(other / "x.p12"), "-storepass", "changeit",
+        "-keyalg", "EC", "-dname", "CN=zk", "-ext", "san=ip:127.0.0.1", "-storetype", "PKCS12",
+    )  # fmt: skip
+    keytool(
+        "-exportcert", "-rfc", "-alias", "x", "-keystore", str(other / "x.p12"),
+        "-storepass", "changeit", "-file", str(other / "ca.pem"),
+    )  # fmt: skip
+    with encrypted(tmp_path) as (port, ca):
+        address = f"zookeeper://127.0.0.1:{port}/tls?auth_env=ZK_OURS"
+        candidate = meet(f"{address}&tls_ca={ca}")
+        chair = await candidate.wins()
+        assert await write(candidate, chair.epoch, 0) == Committed((1,))
+        for wrong in (f"{address}&tls_ca={other / 'ca.pem'}", address):
+            stranger = meet(wrong, 2)
+            tries = count_connections(stranger)
+            async with asyncio.timeout(PATIENCE_S):
+                await tries.wait()
+            assert isinstance(await stranger.client.ask(Load()), Lost)
+
+
+def count_connections(candidate: Candidate) -> asyncio.Event:
+    """Return an event that is set once the client has tried to connect several times in vain."""
+    client = candidate.client._session._client
+    assert client is not None
+    loop, tried, enough = asyncio.get_running_loop(), iter(range(3)), asyncio.Event()
+    connect = client._connection._connect
+
+    def counting(*server: Any) -> Any:
+        if next(tried, None) is None:
+            loop.call_soon_threadsafe(enough.set)
+        return connect(*server)
+
+    client._connection._connect = counting
+    return enough
