@@ -42,8 +42,9 @@ mutants: install
 	$(BIN)/python -m sim.mutants --write --json
 
 # 200 seeds under two hash seeds, plain and (once `make compiled` was run) compiled: all the same?
+# Interrupted, it goes on where it was.
 campaign-determinism: install
-	$(BIN)/fabric sim diverge --seeds 0..199 --json
+	$(BIN)/fabric sim diverge --seeds 0..199 --dir build/campaign-determinism --json
 
 # The simulator against 50 real peers over ZeroMQ. Writes sim/FIDELITY.md; eight minutes.
 fidelity: install

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from fabric.errors import ScenarioError
@@ -31,6 +32,7 @@ from fabric.machine import WOKEN, Event, Received
 from fabric.units import SECOND
 from sim import compiled
 from sim.engine import Node
+from sim.fuzz import Results
 from sim.run import Run
 from sim.save import named, read_range, scenario_of, to_toml
 from sim.scenario import Scenario, parse_scenario, read_int
@@ -235,23 +237,32 @@ def campaign(
     variants: Sequence[Variant],
     jobs: int,
     tell: Callable[[int], None] = lambda runs: None,
+    results: Results | None = None,
 ) -> list[int]:
-    """Run all ``seeds`` in all ``variants``; return the seeds whose hashes are not all equal."""
-    chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
-    hashes: dict[int, set[str]] = {seed: set() for seed in seeds}
+    """Run all ``seeds`` in all ``variants``; return the seeds whose hashes are not all equal.
+
+    Seeds that ``results`` has are not run again; the others are added to it.
+    """
+    hashes: dict[int, list[str]] = {seed: [] for seed in seeds}
+    if results is not None:
+        hashes.update({s: line["hashes"] for s, line in results.done.items() if s in hashes})
+    missing = [seed for seed in seeds if not hashes[seed]]
+    chunks = [missing[at : at + CHUNK] for at in range(0, len(missing), CHUNK)]
 
     def one(task: tuple[Sequence[int], Variant]) -> tuple[Sequence[int], list[str]]:
         chunk, variant = task
         return chunk, [answer["hash"] for answer in variant.ask([swarm(s) for s in chunk])]
 
-    runs = 0
+    runs = (len(seeds) - len(missing)) * len(variants)
     with ThreadPoolExecutor(jobs) as pool:
         for chunk, found in pool.map(one, [(c, v) for c in chunks for v in variants]):
             for seed, digest in zip(chunk, found, strict=True):
-                hashes[seed].add(digest)
+                hashes[seed].append(digest)
+                if results is not None and len(hashes[seed]) == len(variants):
+                    results.add({"seed": seed, "hashes": hashes[seed]})
             runs += len(chunk)
             tell(runs)
-    return [seed for seed in seeds if len(hashes[seed]) > 1]
+    return [seed for seed in seeds if len(set(hashes[seed])) > 1]
 
 
 # --- command line ---------------------------------------------------------------------------------
@@ -261,6 +272,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``fabric sim diverge``."""
     parser.add_argument("what", metavar="SEED|FILE", nargs="?", help="what to run")
     parser.add_argument("--seeds", metavar="A..B", help="compare many seeds, both included")
+    parser.add_argument(
+        "--dir", metavar="DIR", help="with --seeds: keeps what was run, and goes on"
+    )
     parser.add_argument(
         "--hash-seeds", metavar="N,N", default=",".join(HASH_SEEDS),
         help=f"values of PYTHONHASHSEED (default {','.join(HASH_SEEDS)})",
@@ -317,7 +331,7 @@ def main(args: argparse.Namespace | Mapping[str, Any]) -> int:
     report: dict[str, Any] = {"variants": [variant.name for variant in variants]}
     if seeds is not None:
         numbers = read_range(seeds)
-        differing = _campaign(numbers, variants, jobs, out)
+        differing = _campaign(numbers, variants, jobs, out, arguments.get("dir"))
         report |= {"seeds": len(numbers), "runs": len(numbers) * len(variants),
                    "differing": [named(seed) for seed in differing]}  # fmt: skip
         scenario = swarm(differing[0]) if differing else None
@@ -332,15 +346,25 @@ def main(args: argparse.Namespace | Mapping[str, Any]) -> int:
 
 
 def _campaign(
-    seeds: Sequence[int], variants: Sequence[Variant], jobs: int, out: TextIO
+    seeds: Sequence[int], variants: Sequence[Variant], jobs: int, out: TextIO, folder: str | None
 ) -> list[int]:
     total = len(seeds) * len(variants)
+    names = "; ".join(v.name for v in variants)
 
     def tell(runs: int) -> None:
         print(f"{runs:,} of {total:,} runs", file=out, flush=True)
 
-    print(f"{len(seeds):,} seeds, each run with: {'; '.join(v.name for v in variants)}", file=out)
-    differing = campaign(seeds, variants, jobs, tell)
+    print(f"{len(seeds):,} seeds, each run with: {names}", file=out)
+    if folder is None:
+        differing = campaign(seeds, variants, jobs, tell)
+    else:
+        sources = compiled.fingerprint()
+        # by sources: whoever changes them begins anew, and loses nothing of before
+        results = Results(Path(folder) / sources[:12], f"{sources} run with {names}")
+        try:
+            differing = campaign(seeds, variants, jobs, tell, results)
+        finally:
+            results.close()
     for seed in differing[:20]:
         print(f"! seed {named(seed)} differs", file=out)
     print(f"{len(seeds) - len(differing):,} of {len(seeds):,} seeds identical", file=out)

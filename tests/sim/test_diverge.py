@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fabric.errors import ScenarioError
 from sim import compiled, diverge
 from sim.diverge import HASH_SEEDS, Variant, campaign, first_difference, observe
+from sim.fuzz import Results
 from sim.run import run
 from sim.save import to_toml
 from sim.scenario import Scenario
@@ -89,6 +91,27 @@ def test_a_campaign_names_the_seeds_that_differ(
     assert campaign([1, 2], [ONE, OTHER], 2, told.append) == []
     assert told == [2, 4]
     assert campaign([1, 2], [ONE, Variant(interpreter, "0")], 2) == [2]
+
+
+def test_a_campaign_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diverge, "swarm", lambda seed: Scenario(hosts=3, duration_s=3, seed=seed))
+    asked: list[int] = []
+    ask = Variant.ask
+
+    def counted(self: Variant, scenarios: list[Scenario], window: int = -1) -> list[dict[str, Any]]:
+        asked.extend(scenario.seed for scenario in scenarios)
+        return ask(self, scenarios, window)
+
+    monkeypatch.setattr(Variant, "ask", counted)
+    results = Results(tmp_path, "these")
+    assert campaign([1, 2], [ONE, OTHER], 1, results=results) == []
+    results.close()
+    again = Results(tmp_path, "these")
+    told: list[int] = []
+    assert campaign([1, 2, 3], [ONE, OTHER], 1, told.append, again) == []
+    again.close()
+    assert asked == [1, 2, 1, 2, 3, 3]
+    assert told == [5, 6]
 
 
 def test_observing_changes_nothing() -> None:
