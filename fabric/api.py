@@ -23,7 +23,7 @@ from fabric.coordination.memory import MemoryCoordinator
 from fabric.counters import Counters
 from fabric.errors import BadInput, DeadlineExceeded, FabricError
 from fabric.ids import format_id
-from fabric.limits import MAX_INT, MAX_NOTICES
+from fabric.limits import MAX_DOMAIN_NAME, MAX_INT, MAX_NOTICES
 from fabric.machine import Contact, Message
 from fabric.peer.compose import Peer
 from fabric.peer.gauges import gauges
@@ -60,6 +60,7 @@ def open(
     candidate: bool = False,
     coordinator: str | Path | Coordinator | None = None,
     zone: str = "",
+    rack: str = "",
     node_id: int | None = None,
     settings: Settings | None = None,
     door: str | None = None,
@@ -82,6 +83,9 @@ def open(
     With ``keys`` (a directory that ``fabric keys create`` made, or what ``load_node`` read from it)
     every connection is encrypted and authenticated, the peer is the node that its certificate
     names, and addresses beyond this machine are allowed.
+
+    ``zone`` and ``rack`` say what a host may fail together with: cells are made of hosts of one
+    zone, and no rack is to hold a majority of the seats of a cell.
 
     A peer on ``inproc://`` is out of reach for other processes, unless it has a ``door``: a second,
     ``tcp://`` address at which it answers what ``fabric.connect`` asks.
@@ -114,10 +118,22 @@ def open(
         host=host,
         candidate=candidate,
         coordinator=_coordinator(coordinator),
-        zone=zone,
+        domain=_fault_domain(zone, rack),
         node_id=node_id if own is None else own.node_id,
         settings=settings or Settings(),
     )
+
+
+def _fault_domain(zone: str, rack: str) -> str:
+    """Return how the topology writes a fault domain. Raises ``BadInput``."""
+    for field, name in (("zone", zone), ("rack", rack)):
+        if len(name) > MAX_DOMAIN_NAME or not name.isprintable() or "/" in name:
+            raise BadInput(
+                f"{field} must be at most {MAX_DOMAIN_NAME} printable characters without a slash "
+                f"(was {name!r})",
+                {"field": field},
+            )
+    return f"{zone}/{rack}" if rack else zone
 
 
 class Fabric(Calls):
@@ -133,7 +149,7 @@ class Fabric(Calls):
         host: Host | None,
         candidate: bool,
         coordinator: Path | Ensemble | Coordinator | None,
-        zone: str,
+        domain: str,
         node_id: int | None,
         settings: Settings,
     ) -> None:
@@ -145,7 +161,7 @@ class Fabric(Calls):
         self._host = host
         self._candidate = candidate
         self._coordinator = coordinator
-        self._zone = zone
+        self._domain = domain
         self._node_id = node_id
         self._runtime: Runtime | None = None
 
@@ -177,7 +193,7 @@ class Fabric(Calls):
                 candidate=self._candidate,
                 create=self._candidate and not self._join,
                 join=self._join,
-                zone=self._zone,
+                zone=self._domain,
                 stored=storage.stored(),
             )
             paths = peer.paths

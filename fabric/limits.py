@@ -20,6 +20,8 @@ MAX_TRACE: Final = 64
 MAX_LONG_TEXT: Final = 4096
 #: ``tcp://[v6 address]:port`` and ``inproc://name`` fit with room.
 MAX_ADDRESS: Final = 128
+#: Names of zones and racks: two of them and a slash are one text, and a record names a few.
+MAX_DOMAIN_NAME: Final = 63
 #: Members of one cell: four times the default upper bound, so that bounds can be configured.
 MAX_CELL_MEMBERS: Final = 128
 #: Observers attached to one leaf cell.

@@ -96,6 +96,8 @@ _TABLE: Final = (
     Setting("disk_mb", Kind.INT, "datastore of the simulated host", 500_000, low=1,
             high=MAX_HOST_MB, metavar="MB"),
     Setting("zone", Kind.TEXT, "availability zone of the host", "", metavar="NAME"),
+    Setting("rack", Kind.TEXT, "rack of the host: what it fails together with", "",
+            metavar="NAME"),
     Setting("networks", Kind.NAMES, "networks that the host offers", (), metavar="NAME"),
     Setting("tags", Kind.NAMES, "tags of the host, for constraints", (), metavar="NAME"),
     Setting("peer", Kind.ADDRESS, "the peer to ask (default: the one that runs on --data-dir)",

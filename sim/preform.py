@@ -44,6 +44,9 @@ def preform(world: SimWorld, plan: Plan) -> None:
 def planned(world: SimWorld) -> Plan:
     """Return the tree that the chairman's planner makes of the nodes of ``world``."""
     plan = Plan(world.settings)
+    for node in world.hosts:
+        if domain := world.domain_of(node.role):
+            plan.domain[node.node_id] = domain
     plan.add_hosts([node.contact for node in world.hosts])
     for node in world.candidates:
         plan.add_observer(node.contact)

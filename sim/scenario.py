@@ -103,6 +103,9 @@ class Scenario:
     vm_percent: int = 0
     avoid_percent: int = 0
     pack_percent: int = 0
+    #: Hosts are in so many zones, in turns, and in each of them in so many racks; 0: nobody tells.
+    zones: int = 0
+    racks: int = 0
     #: Calls to hypervisors that fail.
     hypervisor_fail_ppm: int = 0
     faults: tuple[Fault, ...] = ()
@@ -188,6 +191,8 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "probe_ms": (100, 60_000),
     "vm_life_s": (1, MAX_DURATION_S),
     "burst": (1, 10_000),
+    "zones": (0, 1_000),
+    "racks": (0, 1_000),
     "host_cpu": (0, 1_024),
     "vm_percent": (0, 100),
     "avoid_percent": (0, 100),

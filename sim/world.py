@@ -131,6 +131,14 @@ class SimWorld:
         """Return the tree that a preformed run begins with."""
         return planned(self)
 
+    def domain_of(self, role: Role) -> str:
+        """Return the fault domain that a node tells: hosts take turns."""
+        zones, racks = self.scenario.zones, self.scenario.racks
+        if role.host < 0 or not zones + racks:
+            return ""
+        zone = f"z{role.host % max(zones, 1)}"
+        return f"{zone}/r{role.host // max(zones, 1) % racks}" if racks else zone
+
     # --- starting ---------------------------------------------------------------------------------
 
     def begin(self) -> None:
@@ -173,6 +181,7 @@ class SimWorld:
             streams.stream("peer", boot),
             books=role.spec.books(node.contact) if role.spec is not None else None,
             candidate=role.candidate >= 0,
+            zone=self.domain_of(role),
             join=() if first else others,
             create=first,
             stored=node.disk.stored(),

@@ -95,6 +95,8 @@ WITNESS_US: Final = SECOND // 2
 MAX_JOINS_PER_BATCH: Final = 2000
 #: Joins that wait; joiners ask again, so the rest is dropped.
 MAX_JOINS_WAITING: Final = 20_000
+#: Hosts move to cells of their own zone no oftener than this: each move edits two records.
+ZONES_US: Final = 5 * SECOND
 #: A host that just joined is not removed on an older report.
 JOIN_GRACE_US: Final = 5 * SECOND
 #: Joins of one host protect it from removal no oftener than this.
@@ -120,6 +122,8 @@ class Chairman:
         self.elected_at = 0
         self.seats_changed_at: dict[int, int] = {}
         self.owners: dict[int, Owner] = {}  # the newest owner of each cell that reported
+        self.zones_at = 0  # when hosts may move to their own zone's cells next
+        self.zones_unsettled = False  # whether there may be some
         self.inquests = Inquests(me, settings)
         self.hearings = Hearings(me)
         self.readmission = Readmission(me)
@@ -262,6 +266,7 @@ class Chairman:
         self.version = max([topo.order.version if topo else 0, *[r.order.version for r in records]])
         if topo is not None:
             self.plan.load(records, topo.root, topo.next_cell)
+            self.zones_unsettled = bool(self.plan.domain)
             epoch = Epoch(max(topo.order.generation, epoch.generation), epoch.lease)
         self.topo = topo
         self.chronicle.begin(self.plan)
@@ -544,11 +549,13 @@ class Chairman:
         removed = [n for n in self.departures.take(len(plan.home), now, out) if n in plan.home]
         if removed:
             plan.remove(removed)
+            self.zones_unsettled = bool(plan.domain)
             self.readmission.note(removed)
             self.removing += removed
             self.departures.removed(len(removed), now)
         self._take_joins()
         self._fix_seats(now)
+        self._settle_zones(now)
         self.departures.tidy()
         self.hearings.tidy(now)
         root_changed = self.topo is not None and self.topo.root != plan.root
@@ -563,6 +570,9 @@ class Chairman:
         for join in taken:
             contact = join.contact
             del self.joins[contact.node_id]
+            if join.zone and join.role != OBSERVER:
+                self.plan.domain[contact.node_id] = join.zone
+                self.zones_unsettled = True
             if contact.node_id in self.plan.home:
                 if self.plan.contacts[contact.node_id] != contact:
                     self.plan.move_address(contact)
@@ -573,6 +583,14 @@ class Chairman:
                 hosts.append(contact)
         if hosts:
             self.plan.add_hosts(hosts)
+
+    def _settle_zones(self, now: int) -> None:
+        """Where all is calm, hosts in another zone's cell move to their own, one by one."""
+        plan = self.plan
+        busy = plan.touched or plan.seats_wrong or self.departures.pending or self.joins
+        if self.zones_unsettled and not busy and now >= self.zones_at:
+            self.zones_at = now + ZONES_US
+            self.zones_unsettled = plan.settle_zones()
 
     def _fix_seats(self, now: int) -> None:
         """One change per cell and lease; leaf cells first, since inner seats build on theirs."""
@@ -596,6 +614,9 @@ class Chairman:
         """There is more to do later: seats that wait their turn, joins over the batch, a thaw."""
         if self.joins:
             self._soon(now, out)
+        elif self.zones_unsettled and not self.plan.seats_wrong and not self.departures.pending:
+            self.next_batch = min(self.next_batch, max(self.zones_at, now + self.settings.batch_us))
+            out.wake(self.next_batch)
         elif self.plan.seats_wrong or self.departures.pending:
             self.next_batch = min(self.next_batch, now + self.settings.lease_us)
             out.wake(self.next_batch)

@@ -22,32 +22,97 @@ class Plan(Seating):
     # --- hosts and observers ---------------------------------------------------------------------
 
     def add_hosts(self, contacts: Sequence[Contact]) -> None:
-        """Give each new host a leaf: the emptiest, or a new one where many come at once."""
-        settings = self.settings
+        """Give each new host a leaf of its zone: the emptiest, or a new one where many come.
+
+        Hosts of a zone that has no leaf yet, and is too small for one, go to the emptiest of all.
+        """
         if not self.root:
             self.root = self._new_cell(0, 0).cell
-        heap = [(len(c.members), c.cell) for c in self.leaves()]
-        heapq.heapify(heap)
+        zones: dict[str, list[Contact]] = {}
+        for contact in contacts:
+            zones.setdefault(self.zone(contact.node_id), []).append(contact)
+        for zone, waiting in zones.items():
+            by_id = {contact.node_id: contact for contact in waiting}
+            in_turns = self._in_turns(list(by_id))  # of all racks into each new cell
+            self._add_to_zone(zone, [by_id[node_id] for node_id in in_turns])
+
+    def _add_to_zone(self, zone: str, waiting: list[Contact]) -> None:
+        settings = self.settings
         target = (settings.leaf_min + settings.leaf_max) // 2
-        waiting = list(contacts)
+        heap = self._leaves_for(zone)
         while waiting:
-            size, cell_id = heap[0]
-            if size >= settings.leaf_max and len(waiting) >= settings.leaf_min:
+            size, cell_id = heap[0] if heap else (settings.leaf_max, 0)
+            if size >= settings.leaf_max and len(waiting) >= settings.leaf_min and self._may_grow():
                 leaf = self._new_sibling(0)
-                heapq.heappush(heap, (0, leaf.cell))
                 for contact in waiting[:target]:
                     self._put_host(contact, leaf)
                 del waiting[:target]
-                heap = [(len(c.members), c.cell) for c in self.leaves()]
-                heapq.heapify(heap)
+                heap = self._leaves_for(zone)
+                continue
+            if not heap:
+                heap = self._leaves_for(None)
                 continue
             leaf = self.cells[cell_id]
             self._put_host(waiting.pop(0), leaf)
             heapq.heapreplace(heap, (size + 1, cell_id))
             if len(leaf.members) > settings.leaf_max:
                 self._split(leaf)
-                heap = [(len(c.members), c.cell) for c in self.leaves()]
-                heapq.heapify(heap)
+                heap = self._leaves_for(zone)
+
+    def _leaves_for(self, zone: str | None) -> list[tuple[int, int]]:
+        """Return a heap of the leaves of a zone (``None``: of all) by their size."""
+        heap = [
+            (len(c.members), c.cell)
+            for c in self.leaves()
+            if zone is None or not c.members or self.zone_of(c) == zone
+        ]
+        heapq.heapify(heap)
+        return heap
+
+    def _may_grow(self) -> bool:
+        """Whether there may be another leaf: a root that is a leaf may be too small beside one."""
+        root = self.cells[self.root]
+        return root.level > 0 or len(root.members) >= self.settings.leaf_min
+
+    def settle_zones(self) -> bool:
+        """Bring one host (or a new cell full) to its own zone. Returns whether anything moved.
+
+        Hosts of a zone live in foreign leaves while their zone is too small for a leaf.  They move
+        only where both cells stay well within their bounds, so that nothing moves back.
+        """
+        settings = self.settings
+        target = (settings.leaf_min + settings.leaf_max) // 2
+        strays: dict[str, list[int]] = {}
+        left = {leaf.cell: len(leaf.members) - settings.leaf_min - 1 for leaf in self.leaves()}
+        for leaf in self.leaves() if self.domain else ():
+            here = self.zone_of(leaf)
+            for host in leaf.members:
+                if self.zone(host) != here and left[leaf.cell] > 0:
+                    left[leaf.cell] -= 1
+                    strays.setdefault(self.zone(host), []).append(host)
+        for zone, hosts in strays.items():
+            own = [c for c in self.leaves() if c.members and self.zone_of(c) == zone]
+            home = min(own, key=lambda c: (len(c.members), c.cell), default=None)
+            if home is not None and len(home.members) <= target:
+                self._move_hosts(hosts[:1], home)
+                return True
+            free = [host for host in hosts if not self.sits_in.get(host)]
+            if home is None and len(free) >= settings.leaf_min and self.cells[self.root].level > 0:
+                self._move_hosts(free[:target], self._new_sibling(0))
+                return True
+        return False
+
+    def _move_hosts(self, hosts: Sequence[int], to: Cell) -> None:
+        """Move hosts to another leaf: several only if they hold no seats."""
+        for host in hosts:
+            leaf = self.cells[self.home[host]]
+            leaf.members.remove(host)
+            self._touch(leaf)
+            self._check_seats(leaf)
+        to.members = to.members + list(hosts)
+        self._settle_moved(to, hosts)
+        self._touch(to)
+        self._check_seats(to)
 
     def add_observer(self, contact: Contact) -> None:
         """Attach an observer to the leaf with the fewest of them."""
@@ -78,6 +143,7 @@ class Plan(Seating):
                 leaf.observers.remove(node_id)
             else:
                 leaf.members.remove(node_id)
+                self.domain.pop(node_id, None)
                 self._unseat(node_id)
                 if len(leaf.members) < self.settings.leaf_min:
                     small[leaf.cell] = None
@@ -146,13 +212,31 @@ class Plan(Seating):
         stay = [m for m in cell.members if self._anchors(cell, m)]
         free = [m for m in cell.members if m not in stay]
         half = len(cell.members) // 2
-        moving = (free + stay[::-1])[:half] if len(free) < half else free[len(free) - half :]
+        moving = self._foreign(cell)
+        if not moving and len(free) < half:
+            moving = (free + stay[::-1])[:half]
+        elif not moving:
+            moving = self._in_turns(free)[len(free) - half :]
         cell.members = [m for m in cell.members if m not in moving]
         fresh.members = moving
         self._settle_moved(fresh, moving)
         self._touch(cell)
         self._check_seats(cell)
         self._add_child(parent, fresh)
+
+    def _foreign(self, cell: Cell) -> list[int]:
+        """Return the hosts of another zone in a leaf that are enough for a cell of their own."""
+        if cell.level > 0 or not self.domain:
+            return []
+        here = self.zone_of(cell)
+        zones = [zone for zone in map(self.zone, cell.members) if zone != here]
+        if not zones:
+            return []
+        most = max(zones, key=zones.count)
+        hosts = [m for m in cell.members if self.zone(m) == most]
+        seats = sum(m in cell.seats for m in hosts)
+        enough = min(len(hosts), len(cell.members) - len(hosts)) >= self.settings.leaf_min
+        return hosts if enough and 2 * seats < len(cell.seats) else []
 
     def _anchors(self, cell: Cell, member: int) -> bool:
         """Whether one of the cell's seats is ``member``, or lies below it."""
@@ -187,7 +271,8 @@ class Plan(Seating):
     def _merge(self, cell: Cell) -> None:
         """Join a cell that is too small with its smallest sibling, or let it borrow of the largest.
 
-        The largest has most members without a seat, and these move most easily.
+        The largest has most members without a seat, and these move most easily.  What is joined has
+        room: a few arrivals are not to split it again.  Siblings of the same zone come first.
         """
         if cell.cell == self.root:
             self._collapse_root()
@@ -198,9 +283,12 @@ class Plan(Seating):
             if not cell.members:
                 self._delete(cell)
             return
+        zone = self.zone_of(cell)
+        siblings = [c for c in siblings if self.zone_of(c) == zone] or siblings
         sibling = min(siblings, key=lambda c: (len(c.members), c.cell))
         total = len(cell.members) + len(sibling.members)
-        if total <= self._bounds(cell)[1]:
+        low, high = self._bounds(cell)
+        if total <= max(2 * low - 1, high * 3 // 4):
             moving = cell.members
             sibling.members = sibling.members + moving
             sibling.observers = sibling.observers + cell.observers
@@ -214,6 +302,8 @@ class Plan(Seating):
             self._borrow(cell, sibling, (len(sibling.members) - len(cell.members)) // 2)
         self._touch(sibling)
         self._check_seats(sibling)
+        if len(sibling.members) < low and sibling.cell != self.root:
+            self._merge(sibling)  # both were too small
 
     def _borrow(self, cell: Cell, sibling: Cell, count: int) -> None:
         free = [m for m in sibling.members if not self._anchors(sibling, m)]

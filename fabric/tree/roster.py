@@ -48,6 +48,7 @@ class Roster:
         self.cells: dict[int, Cell] = {}
         self.contacts: dict[int, Contact] = {}  # every host and observer
         self.home: dict[int, int] = {}  # node id -> leaf cell
+        self.domain: dict[int, str] = {}  # host -> its fault domain, of those that told any
         self.root = 0
         self.next_cell = 1
         self.moved: dict[int, None] = {}  # hosts and observers that must be told a whole new path
@@ -70,6 +71,14 @@ class Roster:
             path.append(cell)
             cell = self.cells[cell].parent
         return path
+
+    def zone(self, node_id: int) -> str:
+        """Return the zone of a host: the part of its fault domain before the slash."""
+        return self.domain.get(node_id, "").partition("/")[0]
+
+    def zone_of(self, cell: Cell) -> str:
+        """Return the zone of a leaf cell: that of the host that has been in it for longest."""
+        return self.zone(cell.members[0]) if cell.level == 0 and cell.members else ""
 
     def hosts_of(self, cell: Cell) -> list[int]:
         """Return all hosts below ``cell``."""
@@ -107,7 +116,18 @@ class Roster:
             members,
             tuple([contacts[o] for o in cell.observers]),
             tuple([contacts[s] for s in cell.seats]),
+            *self._located(cell),
         )
+
+    def _located(self, cell: Cell) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Return the fault domains of a cell's members, and which of them each is in."""
+        domain = self.domain
+        if cell.level > 0 or not any(member in domain for member in cell.members):
+            return (), ()
+        told = [domain.get(member, "") for member in cell.members]
+        names = tuple(dict.fromkeys(told))
+        index = {name: i for i, name in enumerate(names)}
+        return names, tuple([index[name] for name in told])
 
     # --- loading ---------------------------------------------------------------------------------
 
@@ -127,6 +147,9 @@ class Roster:
                 self.contacts[contact.node_id] = contact
             if cell.level == 0:
                 self.contacts.update({m.node_id: m for m in record.members})
+                for member, at in zip(cell.members, record.located, strict=False):
+                    if at < len(record.domains) and record.domains[at]:
+                        self.domain[member] = record.domains[at]
                 self.home.update(dict.fromkeys([*cell.members, *cell.observers], cell.cell))
             for seat in cell.seats:
                 self.sits_in.setdefault(seat, []).append(cell.cell)

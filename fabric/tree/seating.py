@@ -2,7 +2,8 @@
 
 Seats change one at a time, each change with a raised term floor.  In a leaf cell they go by
 rendezvous rank; in an inner cell they are seats of its child cells, of as many as possible, and
-stay whoever owns what.
+stay whoever owns what.  Where hosts told their fault domains (zone, rack), seats are spread over as
+many of them as possible: no rack is to take a majority with it.
 """
 
 from __future__ import annotations
@@ -38,13 +39,46 @@ class Seating(Roster):
         taken in turns, so that they come from as many child cells as possible.
         """
         if cell.level == 0:
-            return sorted(cell.members, key=lambda h: (mix(cell.cell, h), h))
+            return self._in_turns(sorted(cell.members, key=lambda h: (mix(cell.cell, h), h)))
         columns = []
         for child_id in sorted(cell.members, key=lambda c: (mix(cell.cell, c), c)):
             child = self.cells[child_id]
             columns.append(child.seats or self._candidates(child)[:MAX_SEATS])
         depth = max((len(c) for c in columns), default=0)
-        return [column[i] for i in range(depth) for column in columns if i < len(column)]
+        turns = [column[i] for i in range(depth) for column in columns if i < len(column)]
+        return self._in_turns(turns)
+
+    def _in_turns(self, hosts: list[int]) -> list[int]:
+        """Return ``hosts`` so that their fault domains take turns, each in its given order."""
+        if not self.domain:
+            return hosts
+        turns: dict[str, int] = {}
+        ranked = []
+        for at, host in enumerate(hosts):
+            domain = self.domain.get(host, "")
+            turns[domain] = turns.get(domain, 0) + 1
+            ranked.append((turns[domain], at, host))
+        return [host for _, _, host in sorted(ranked)]
+
+    def _next_seat(self, seats: Sequence[int], spare: Sequence[int]) -> int:
+        """Return which of ``spare`` should sit beside ``seats``: the first of the rarest domain."""
+        if not self.domain:
+            return spare[0]
+        taken = [self.domain.get(seat, "") for seat in seats]
+        return min(spare, key=lambda h: taken.count(self.domain.get(h, "")))
+
+    def _piled(self, cell: Cell) -> int:
+        """Return a seat that should go to another domain, since its own has a majority; else 0."""
+        if not self.domain or len(cell.seats) < 3:
+            return 0
+        taken = [self.domain.get(seat, "") for seat in cell.seats]
+        most = max(taken, key=taken.count)
+        if taken.count(most) < len(taken) // 2 + 1:
+            return 0
+        spare = [h for h in self._candidates(cell) if h not in cell.seats]
+        if not any(taken.count(self.domain.get(h, "")) <= taken.count(most) - 2 for h in spare):
+            return 0
+        return cell.seats[len(taken) - 1 - taken[::-1].index(most)]
 
     def _belongs(self, cell: Cell, node_id: int) -> bool:
         return cell.cell in self.path(node_id)
@@ -56,7 +90,7 @@ class Seating(Roster):
 
     def _check_seats(self, cell: Cell) -> None:
         """Remember ``cell`` if its seats are not as they should be."""
-        if len(cell.seats) != self._wanted(cell) or self.seats_gone(cell):
+        if len(cell.seats) != self._wanted(cell) or self.seats_gone(cell) or self._piled(cell):
             self.seats_wrong[cell.cell] = None
 
     def seats_gone(self, cell: Cell) -> list[int]:
@@ -72,7 +106,10 @@ class Seating(Roster):
         """Give ``cell`` new seats, all at once, from those that are known to live."""
         kept = [s for s in cell.seats if s in living and self._belongs(cell, s)]
         spare = [h for h in self._candidates(cell) if h in living and h not in kept]
-        seats = (kept + spare)[: self._wanted(cell)]
+        seats = kept[: self._wanted(cell)]
+        while spare and len(seats) < self._wanted(cell):
+            seats.append(self._next_seat(seats, spare))
+            spare.remove(seats[-1])
         if not seats or seats == cell.seats:
             return False
         self._seat(cell, seats)
@@ -93,13 +130,16 @@ class Seating(Roster):
         elif gone:
             at = seats.index(gone[0])
             if len(seats) <= wanted and spare:
-                seats[at] = spare[0]
+                seats[at] = self._next_seat([s for s in seats if s not in gone], spare)
             else:
                 del seats[at]
         elif len(seats) < wanted and spare:
-            seats.append(spare[0])
+            seats.append(self._next_seat(seats, spare))
         elif len(seats) > wanted:
             seats.pop()
+        elif piled := self._piled(cell):
+            seats.remove(piled)
+            seats.append(self._next_seat(seats, spare))
         self.seats_wrong.pop(cell.cell, None)
         if seats == cell.seats:
             return False  # nothing better is to be had now

@@ -42,7 +42,8 @@ class CellRecord:
 
     ``members`` are hosts in a leaf cell (level 0); in an inner cell they are child cells, as
     ``Contact(cell id, "")``.  ``parent`` is 0 for the root.  Terms of this electorate lie above
-    ``term_floor``.
+    ``term_floor``.  ``domains`` are the fault domains of a leaf cell's members, ``located`` which
+    of them each member is in, in the order of ``members``; both empty where nobody told its domain.
     """
 
     cell: Int
@@ -54,6 +55,8 @@ class CellRecord:
     members: Annotated[tuple[Contact, ...], many(MAX_CELL_MEMBERS + 1)]
     observers: Annotated[tuple[Contact, ...], many(MAX_OBSERVERS)]
     seats: Annotated[tuple[Contact, ...], many(MAX_SEATS)]
+    domains: Annotated[tuple[Text, ...], many(MAX_CELL_MEMBERS + 1)] = ()
+    located: Annotated[tuple[Small, ...], many(MAX_CELL_MEMBERS + 1)] = ()
 
 
 @dataclass(slots=True)
@@ -114,7 +117,10 @@ OBSERVER = 1
 
 @dataclass(slots=True)
 class Join:
-    """Let me in (or tell me where I am). Forwarded from any peer to the chairman."""
+    """Let me in (or tell me where I am). Forwarded from any peer to the chairman.
+
+    ``zone`` is the fault domain: a zone's name, or ``zone/rack``.
+    """
 
     contact: Contact
     boot_id: Int

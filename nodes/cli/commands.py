@@ -68,7 +68,7 @@ COMMANDS: Final = (
         "peer", "run one peer until SIGTERM", "nodes.cli.peer:run",
         settings=("listen", "join", "data_dir", "keys", "node_id", "coordinator", "host",
                   "candidate", "leaf_min", "leaf_max", "inner_min", "inner_max", "cpu",
-                  "memory_mb", "disk_mb", "zone", "networks", "tags",
+                  "memory_mb", "disk_mb", "zone", "rack", "networks", "tags",
                   "metrics", "log", "log_level"),
         description="Run one peer in the foreground. A candidate without --join creates a new "
         "topology;\nevery other peer joins one. SIGTERM and Ctrl-C leave gracefully.",

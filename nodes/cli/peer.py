@@ -55,7 +55,7 @@ def check(config: Config) -> None:
         )
     if config.text("metrics"):
         check_loopback(config.text("metrics").rpartition(":")[0].strip("[]"))
-    for name in ("cpu", "memory_mb", "disk_mb", "zone", "networks", "tags"):
+    for name in ("cpu", "memory_mb", "disk_mb", "zone", "rack", "networks", "tags"):
         if config.given(name) and not config.text("host"):
             raise ConfigError(
                 f"{config.origins[name]} describes a host, and this peer is none: add --host sim",
@@ -91,7 +91,8 @@ async def _run(config: Config, out: Output) -> int:
     peer = fabric.open(
         config.text("listen"), join=config.names("join"), data_dir=data_dir, host=host_of(config),
         candidate=config.flag("candidate"), coordinator=config.text("coordinator") or None,
-        zone=config.text("zone"), node_id=parse_id(node_id) if node_id else None,
+        zone=config.text("zone"), rack=config.text("rack"),
+        node_id=parse_id(node_id) if node_id else None,
         settings=settings_of(config), keys=own_keys(config),
     )
     async with stop_signals(out) as stopped, peer as fab, _metrics(config, fab) as metrics:
