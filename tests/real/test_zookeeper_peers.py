@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import re
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fabric.tree.chair import ChairmanNotice
 from fabric.wire.codec import decode_record, encode_record
 from fabric.wire.tree import Topo
 from nodes.demo.zookeepers import Ensemble, missing
+from tests.real.processes import PeerProcess, eventually, peers, result_of
 
 PATIENCE_S = 60.0
 #: Leaf cells with three seats: two of them still elect an owner.
@@ -213,3 +215,27 @@ async def test_records_written_by_others_stop_the_chairman_who_names_them(
             client.stop()
             client.close()
         await fleet.place("halted", fleet.peers[-1])
+
+
+def test_a_chairman_frozen_for_longer_than_its_session_finds_a_successor(address: str) -> None:
+    def started(*words: str) -> PeerProcess:
+        return start("--candidate", "--coordinator", address, "--host", "sim", *words)
+
+    def is_chairman(peer: PeerProcess) -> bool:
+        seen = result_of("status", "--peer", peer.address)
+        return bool(seen["is_chairman"])
+
+    with peers() as start:
+        first = started()
+        second = started("--join", first.address)
+        eventually(lambda: result_of("members", "--peer", first.address),
+                   lambda seen: len(seen["cells"][0]["members"]) == 2)
+        assert is_chairman(first)
+        first.process.send_signal(signal.SIGSTOP)
+        eventually(lambda: is_chairman(second), lambda holds: holds)
+        first.process.send_signal(signal.SIGCONT)
+        # whatever it does first on waking, it does not rule
+        assert not is_chairman(first)
+        eventually(lambda: result_of("status", "--peer", first.address),
+                   lambda seen: seen["chairman"]["node_id"] == second.node_id)
+        assert is_chairman(second)
