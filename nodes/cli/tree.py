@@ -119,7 +119,7 @@ async def _listen(client: fabric.Client, scene: Scene, pause_s: float) -> None:
 
 
 async def _print_changes(scene: Scene, out: Output) -> None:
-    """Print the tree again when it is another one (free room alone makes no other tree)."""
+    """Print the tree again when anything that is shown of it has changed."""
     before: list[str] = []
     while True:
         await scene.changed.wait()

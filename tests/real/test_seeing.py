@@ -215,27 +215,17 @@ async def test_the_whole_tree_is_seen_through_one_door() -> None:
             await client.why(12345)
 
 
-def test_the_tree_is_watched_and_a_death_shows(five: list[PeerProcess]) -> None:
-    """The last but one test of this module: it kills a host."""
-    with running("tree", "--watch", "--interval-s", "0.1", "--peer", five[0].address) as watcher:
-        assert watcher.stdout is not None
-        assert len(hosts_of(json.loads(watcher.stdout.readline())["root"])) == 5
-        five[3].end(signal.SIGKILL)
-        for line in watcher.stdout:
-            if five[3].node_id not in hosts_of(json.loads(line)["root"]):
-                break
-        watcher.send_signal(signal.SIGINT)
-        assert watcher.wait(PATIENCE_S) == Exit.INTERRUPTED
+def victim_and_neighbour(five: list[PeerProcess]) -> tuple[PeerProcess, PeerProcess]:
+    """Two peers of the leaf that has three: one may die there and leave a majority of seats."""
+    def wanted() -> list[PeerProcess]:
+        for leaf in leaves_of(whole_tree(five[0])):
+            keys = {row["key"] for row in leaf["members"]}
+            if len(keys) == len(leaf["seats"]) == 3:
+                return [peer for peer in five[1:] if peer.node_id in keys]
+        return []
 
-
-def neighbour_of(peer: PeerProcess, others: list[PeerProcess]) -> PeerProcess | None:
-    """One of ``others`` that shares a leaf cell with ``peer``, as living members of it."""
-    for leaf in leaves_of(whole_tree(others[0])):
-        living = {row["key"] for row in leaf["members"] if row["state"] == "alive"}
-        mates = [other for other in others if other.node_id in living]
-        if peer.node_id in living and mates:
-            return mates[0]
-    return None
+    found = eventually(wanted, lambda peers: len(peers) >= 2)
+    return found[0], found[1]
 
 
 def leaves_of(cell: dict[str, Any]) -> list[dict[str, Any]]:
@@ -245,24 +235,29 @@ def leaves_of(cell: dict[str, Any]) -> list[dict[str, Any]]:
     return [cell] if cell["leaf"] else [leaf for it in cell["cells"] for leaf in leaves_of(it)]
 
 
-def test_a_follower_sees_a_death_as_it_happens(five: list[PeerProcess]) -> None:
+def test_a_death_as_watchers_and_followers_see_it(five: list[PeerProcess]) -> None:
     """The last test of this module: it kills a host."""
-    neighbour = eventually(lambda: neighbour_of(five[4], five[:3]), lambda found: found is not None)
-    assert neighbour is not None
-    words = ("events", "--follow", "--kind", "suspect,death", "--peer", neighbour.address)
-    with running(*words) as follower:
-        five[4].end(signal.SIGKILL)
-        assert follower.stdout is not None
+    victim, neighbour = victim_and_neighbour(five)
+    following = ("events", "--follow", "--kind", "suspect,death", "--peer", neighbour.address)
+    watching = ("tree", "--watch", "--interval-s", "0.2", "--peer", five[0].address)
+    with running(*watching) as watcher, running(*following) as follower:
+        assert watcher.stdout is not None and follower.stdout is not None
+        assert len(hosts_of(json.loads(watcher.stdout.readline())["root"])) == 5
+        victim.end(signal.SIGKILL)
         seen = []
         for line in follower.stdout:
             seen.append(json.loads(line))
-            if (seen[-1]["event"], seen[-1]["node_id"]) == ("death", five[4].node_id):
+            if (seen[-1]["event"], seen[-1]["node_id"]) == ("death", victim.node_id):
                 break
         assert "suspect" in {e["event"] for e in seen}
         assert "on the word of" in seen[-1]["text"]
-        follower.send_signal(signal.SIGINT)
-        assert follower.wait(PATIENCE_S) == Exit.INTERRUPTED
+        for line in watcher.stdout:
+            if victim.node_id not in hosts_of(json.loads(line)["root"]):
+                break
+        for process in (watcher, follower):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == Exit.INTERRUPTED
     eventually(
         lambda: events_of(five[0], "--kind", "remove"),
-        lambda told: five[4].node_id in {e["node_id"] for e in told},
+        lambda told: victim.node_id in {e["node_id"] for e in told},
     )
