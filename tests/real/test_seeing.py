@@ -16,7 +16,8 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fabric import Settings, connect
+from agent import simulated_host
+from fabric import Settings, connect, open
 from fabric.errors import NotFound
 from nodes.cli.output import Exit
 from nodes.service import Listen
@@ -213,6 +214,46 @@ async def test_the_whole_tree_is_seen_through_one_door() -> None:
         assert (await client.cell_story(0, far)).record.level == 0
         with pytest.raises(NotFound):
             await client.why(12345)
+
+
+async def test_the_operator_ends_a_freeze() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        hosts = [
+            await stack.enter_async_context(
+                open(
+                    f"inproc://frozen-{number}", host=simulated_host(), candidate=number == 0,
+                    join=["inproc://frozen-0"] if number else [],
+                    door=None if number else "tcp://127.0.0.1:0",
+                )
+            )
+            for number in range(10)
+        ]
+        first = hosts[0]
+        await asyncio.gather(*(host.ready() for host in hosts))
+        client = await stack.enter_async_context(connect(first.door))
+        async with asyncio.timeout(PATIENCE_S):
+            # five seats, one at a time: then five more hosts that may go without an election
+            while len((await client.cell()).record.seats) < 5 or not is_whole(
+                await client.tree(), 10
+            ):
+                await asyncio.sleep(0.2)
+            seats = {seat.node_id for seat in (await client.cell()).record.seats}
+            going = [host for host in hosts[1:] if host.contact.node_id not in seats][:4]
+            for host in going:
+                await host.close()  # as good as a crash
+            while not (await client.chairman())[1].frozen:
+                await asyncio.sleep(0.2)
+            status = (await client.chairman())[1]
+            assert status.gone + status.removed > status.mark == 3
+            assert 6 < status.hosts <= 10 and status.thaws_in_us > 0
+            thawed = await client.thaw()
+            assert thawed.frozen and thawed.gone > 0
+            while (await client.chairman())[1].hosts > 6:
+                await asyncio.sleep(0.2)
+        kinds = [row.kind for row in (await first.history()).rows]
+        assert kinds.count("remove") == 4
+        last = len(kinds) - 1 - kinds[::-1].index("remove")
+        assert kinds.index("freeze") < kinds.index("thaw") < last
 
 
 def victim_and_neighbour(five: list[PeerProcess]) -> tuple[PeerProcess, PeerProcess]:
