@@ -254,10 +254,10 @@ async def _owner_of(client: fabric.Client, cell: int, timeout_s: float) -> Conta
 
 
 _WHY: Final = {
-    chronicle.JOINED: "joined it, as the cell with most room then",
+    chronicle.JOINED: "joined it, as the cell of its zone with most room then",
     chronicle.SPLIT: "came to it when it split off cell {other}",
     chronicle.MERGED: "came to it when cell {other} was merged into it",
-    chronicle.MOVED: "moved to it from cell {other}, to even out the cells",
+    chronicle.MOVED: "moved to it from cell {other}: to even out the cells, or to its own zone",
 }
 
 

@@ -66,14 +66,15 @@ def test_a_merge_and_the_root_that_goes() -> None:
     desk = Desk()
     desk.join(1, 2, 3, 4)
     desk.join(5)
-    small = min(desk.plan.leaves(), key=lambda cell: len(cell.members))
-    gone = small.members[0]
-    deeds = desk.remove(gone)
-    told = whats(deeds)
-    assert told[chronicle.REMOVED] == 1
-    assert told[chronicle.MERGED] == 1
-    assert told[chronicle.SHRANK] == 1
-    assert desk.chronicle.reason(gone) is None
+    told: Counter[str] = Counter()
+    while not told[chronicle.MERGED]:
+        small = min(desk.plan.leaves(), key=lambda cell: len(cell.members))
+        gone = small.members[0]
+        told = whats(desk.remove(gone))
+        assert told[chronicle.REMOVED] == 1
+        assert desk.chronicle.reason(gone) is None
+    assert told[chronicle.MERGED] == told[chronicle.SHRANK] == 1
+    assert len(desk.plan.cells) == 1
 
 
 def test_what_was_not_committed_is_not_told() -> None:
