@@ -201,6 +201,7 @@ class Fabric(Calls):
                 me.node_id, paths.topo, paths.owners.values()
             )
             runtime.gauges = lambda: gauges(peer, runtime.clock())
+            self._transport.vouch(storage.boot_id, peer.record_of)
             runtime.run(peer)
             self._runtime = runtime
             undo.pop_all()

@@ -62,6 +62,7 @@ from fabric.wire.peer import LeaveAsk, MembersAsk, StatusAsk
 from fabric.wire.tree import (
     HOST,
     OBSERVER,
+    CellRecord,
     HandOver,
     Here,
     Inquest,
@@ -314,6 +315,10 @@ class Peer(Machine):
         self.joiner.insist_on(self.chairman.lease.coordinator_id)
         if self.chairman.presides(now) and not self.paths.placed:
             self.joiner.doubt(now, out)
+
+    def record_of(self, cell: int) -> CellRecord | None:
+        """Return the record of ``cell`` that we hold, if any."""
+        return self.paths.records.get(cell)
 
     # --- calls -----------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fabric.machine import Message
 from fabric.transport.inproc import SCHEME, InprocTransport
-from fabric.transport.interface import Deliver, OnTrouble, Transport
+from fabric.transport.interface import Deliver, OnTrouble, RecordOf, Transport
 
 
 class BothTransport:
@@ -37,6 +37,9 @@ class BothTransport:
     @property
     def waiting(self) -> int:
         return self._inner.waiting + self._outer.waiting
+
+    def vouch(self, boot_id: int, record_of: RecordOf) -> None:
+        self._outer.vouch(boot_id, record_of)
 
     async def start(self, node_id: int, deliver: Deliver) -> None:
         await self._inner.start(node_id, deliver)

@@ -36,6 +36,7 @@ from fabric.errors import (
 )
 from fabric.limits import MAX_IDENTITIES
 from fabric.machine import Message
+from fabric.peer.attestor import Attestor
 from fabric.transport.address import TcpAddress
 from fabric.transport.cards import CardDesk
 from fabric.transport.interface import OnTrouble
@@ -43,6 +44,7 @@ from fabric.transport.keys import NODE_FILE, REVOKED_FILE, NodeKeys, load_node
 from fabric.transport.knocking import Knocker
 from fabric.transport.link import Link
 from fabric.transport.rotation import Rotation, check_successor
+from fabric.transport.signer import NodeSigner
 from fabric.transport.trust import Trust, user_id
 from fabric.transport.zap import DOMAIN, Zap
 from fabric.wire.codec import WIRE_VERSION
@@ -84,6 +86,7 @@ class Guard:
         """Raises :class:`Untrusted` if the certificate is void, ``KeyFileError``."""
         self.keys = keys
         self.trust = Trust(keys)
+        self.attestor = Attestor(NodeSigner(self), counters)
         self.port = 0  # the TCP port that goes with our key
         self.ports: set[int] = set()  # those bound; two while keys rotate
         self.on_trouble: OnTrouble = _ignore

@@ -15,7 +15,7 @@ from fabric.counters import Counters
 from fabric.errors import AddressInUse, BadFrame, BadInput
 from fabric.limits import DRAIN_BUDGET, INPROC_QUEUE, MAX_ADDRESS
 from fabric.machine import Message
-from fabric.transport.interface import Deliver, OnTrouble
+from fabric.transport.interface import Deliver, OnTrouble, RecordOf
 from fabric.wire.codec import decode_frame, encode_frame
 
 SCHEME: Final = "inproc://"
@@ -47,6 +47,9 @@ class InprocTransport:
 
     def on_trouble(self, tell: OnTrouble) -> None:
         """Within one process nobody needs a certificate."""
+
+    def vouch(self, boot_id: int, record_of: RecordOf) -> None:
+        """Within one process nothing is signed."""
 
     async def start(self, node_id: int, deliver: Deliver) -> None:
         self._loop = asyncio.get_running_loop()

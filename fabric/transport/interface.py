@@ -14,11 +14,15 @@ from typing import Protocol, TypeAlias
 
 from fabric.errors import FabricError
 from fabric.machine import Message
+from fabric.wire.tree import CellRecord
 
 #: Takes the sender's node id and the message.
 Deliver: TypeAlias = Callable[[int, Message], None]
 #: Takes why a certificate is not accepted, and whether that is final for this peer.
 OnTrouble: TypeAlias = Callable[[FabricError, bool], None]
+
+#: Gives the record that a peer holds of a cell, if any.
+RecordOf: TypeAlias = Callable[[int], CellRecord | None]
 
 
 class Transport(Protocol):
@@ -38,6 +42,9 @@ class Transport(Protocol):
 
     def on_trouble(self, tell: OnTrouble) -> None:
         """Tell ``tell`` of peers that do not trust us, or we them (with keys only)."""
+
+    def vouch(self, boot_id: int, record_of: RecordOf) -> None:
+        """Say in which life we sign, and where to look up the seats of a cell (with keys only)."""
 
     async def start(self, node_id: int, deliver: Deliver) -> None:
         """Bind, and deliver from now on. Raises ``AddressInUse`` or ``BadInput``."""

@@ -27,6 +27,7 @@ class Trust:
         self.cluster = keys.cluster
         self.nodes: dict[str, int] = {}  # User-Id -> node id; the hot path of every frame
         self.revocations: tuple[RevocationList, Signed] | None = keys.revocations()
+        self.rights: dict[int, int] = {}  # node id -> those of its newest certificate
         self._clock = clock
         self._void: dict[int, int] = {}
         self._shown: dict[bytes, Certificate] = {}  # by transport key, the longest unseen first
@@ -46,14 +47,23 @@ class Trust:
 
         Raises :class:`Untrusted`, or :class:`Overloaded` when too many were shown at once.
         """
-        certificate = self._open(signed)
-        self.refuse_void(certificate)
+        certificate = self.look_at(signed)
         key = certificate.transport_key
         self._shown.pop(key, None)
         self._shown[key] = certificate
         self.nodes[user_id(certificate)] = certificate.node_id
+        self.rights[certificate.node_id] = certificate.rights
         if len(self._shown) > MAX_IDENTITIES:
             self._forget(next(iter(self._shown.values())))
+        return certificate
+
+    def look_at(self, signed: Signed) -> Certificate:
+        """Check a certificate that somebody else shows, and let nobody in for it.
+
+        Raises :class:`Untrusted`, or :class:`Overloaded`.
+        """
+        certificate = self._open(signed)
+        self.refuse_void(certificate)
         return certificate
 
     def user_of(self, transport_key: bytes) -> str | None:
@@ -117,6 +127,8 @@ class Trust:
     def _forget(self, certificate: Certificate) -> None:
         self._shown.pop(certificate.transport_key, None)
         self.nodes.pop(user_id(certificate), None)
+        if certificate.node_id not in self.nodes.values():
+            self.rights.pop(certificate.node_id, None)
 
     def _note_void(self) -> None:
         if self.revocations is not None:

@@ -28,7 +28,7 @@ from fabric.limits import IDLE_CONNECTION_S, MAX_CONNECTIONS
 from fabric.machine import Message
 from fabric.transport.address import TcpAddress, parse_bound, parse_dialled, parse_tcp
 from fabric.transport.guard import Guard
-from fabric.transport.interface import Deliver, OnTrouble
+from fabric.transport.interface import Deliver, OnTrouble, RecordOf
 from fabric.transport.keys import NodeKeys
 from fabric.transport.link import Link, set_common
 from fabric.transport.pump import Pump
@@ -77,6 +77,12 @@ class ZmqTransport:
         """Tell ``tell`` why others do not trust us, or we them."""
         if self._guard is not None:
             self._guard.on_trouble = tell
+
+    def vouch(self, boot_id: int, record_of: RecordOf) -> None:
+        """Say in which life we sign, and where to look up the seats of a cell."""
+        if self._guard is not None:
+            self._guard.attestor.boot_id = boot_id
+            self._guard.attestor.record_of = record_of
 
     def trust(self, signed: Signed) -> None:
         """Let in whom a certificate names, as if it had been shown. Raises :class:`Untrusted`."""
@@ -131,6 +137,8 @@ class ZmqTransport:
             link = self._connect(key)
             if link is None:
                 return False
+        if self._guard is not None:
+            message = self._guard.attestor.outgoing(node_id, message)
         return self.send_on(link, message)
 
     def send_on(self, link: Link, message: Message) -> bool:
@@ -248,7 +256,9 @@ class _GuardedInbox(_Inbox):
         elif message is None:
             self._counters.count("unknown_types")
         elif not self._guard.take(node_id, message):
-            self._deliver(node_id, message)
+            believed = self._guard.attestor.incoming(node_id, message)
+            if believed is not None:
+                self._deliver(node_id, believed)
 
 
 def _bind(router: zmq.Socket[bytes], wanted: TcpAddress) -> str:
