@@ -22,7 +22,7 @@ from typing import Final, NoReturn
 
 import fabric.machine
 from fabric.errors import CompiledCoreError
-from sim import native_marks
+from sim import explicit, native_marks
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "build" / "compiled"
@@ -64,6 +64,9 @@ CORE: Final = (
 #: Set for the process that was started anew, so that it cannot happen twice.
 _STARTED: Final = "FABRIC_COMPILED_STARTED"
 _STAMP: Final = "sources.sha256"
+#: One shared object, whose functions call each other: without these every call goes through a table
+#: and none is inlined.
+_CFLAGS: Final = "-fno-semantic-interposition -fvisibility=hidden"
 
 
 def running() -> bool:
@@ -110,7 +113,7 @@ def build() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mypyc", *modules],
         cwd=scratch,
-        env={**os.environ, "MYPYC_OPT_LEVEL": "3"},
+        env={**os.environ, "MYPYC_OPT_LEVEL": "3", "CFLAGS": _CFLAGS},
         capture_output=True,
         text=True,
         check=False,
@@ -130,6 +133,9 @@ def _make_native(scratch: Path, modules: list[str]) -> None:
     shutil.copy(scratch / "sim/native/words.py", scratch / "sim/words.py")
     shutil.copy(scratch / "sim/native/stream.py", scratch / "fabric/stream.py")
     shutil.rmtree(scratch / "sim/native")
+    for module in modules:
+        path = scratch / module
+        path.write_text(explicit.with_inits(path.read_text()))
     # drivers and stand-ins that are not compiled subclass these
     machine = scratch / "fabric/machine.py"
     text = machine.read_text()

@@ -134,7 +134,7 @@ class Node(Sink):
     def carry(self, to: Contact, message: Message, mark: Word) -> None:
         """Hand ``message`` to the network."""
         engine = self.engine
-        target = engine.by_address.get(to.address)
+        target = engine.by_address.get(to[1])  # by number: compiled, the name is a lookup
         if target is None or not target.alive:
             engine.undeliverable += 1
             return

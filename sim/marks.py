@@ -20,7 +20,7 @@ class Marks:
     def __init__(
         self,
         functions: dict[type[Any], Callable[[Any, int], int]],
-        field_function: Callable[[type[Any], str], Callable[[Any], int]] | None,
+        field_function: Callable[[type[Any], str | None], Callable[[Any], int]] | None,
     ) -> None:
         """``field_function``: what turns one field of a class into a number (not used here)."""
         self._functions = functions

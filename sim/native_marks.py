@@ -27,7 +27,7 @@ from typing import Annotated, Any, Final
 
 from fabric.wire.hints import field_hints
 from fabric.wire.layout import registered
-from sim.trace import hash_ints, hash_text
+from sim.trace import MEMO_MAX, hash_ints, hash_text
 
 _HEAD: Final = '''"""Fingerprints of messages, compiled. Written by sim/native_marks.py."""
 
@@ -47,8 +47,8 @@ EMPTY: Final[i64] = {empty}
 _PRIME: Final[i64] = {prime}
 
 
-#: Returns what turns the value of one field of a class into a number.
-FieldFunction = Callable[[type[Any], str], Callable[[Any], int]]
+#: Returns what turns the value of one field of a class, or a whole record, into a number.
+FieldFunction = Callable[[type[Any], str | None], Callable[[Any], int]]
 
 
 def lane(acc: i64, value: i64) -> i64:
@@ -74,6 +74,48 @@ def ending(acc: i64, count: i64) -> i64:
     """Return the hash of ``count`` numbers."""
     acc += count ^ {salt}
     return 1546275796 if acc == -1 else acc
+
+
+class Kept:
+    """A record and its number."""
+
+    def __init__(self, record: object, number: i64) -> None:
+        self.record = record
+        self.number = number
+
+
+class Remembered:
+    """Numbers of records of one class, by identity: one record travels in many messages."""
+
+    def __init__(self, compute: Callable[[Any], int]) -> None:
+        self.compute = compute
+        self.kept: dict[int, Kept] = {{}}
+
+    def many(self, records: tuple[Any, ...]) -> i64:
+        acc = START
+        for record in records:
+            kept = self.kept.get(id(record))
+            if kept is None:
+                kept = self.keep(record)
+            acc = lane(acc, kept.number)
+        return ending(acc, len(records))
+
+    def keep(self, record: object) -> Kept:
+        if len(self.kept) >= {memo}:
+            self.kept.clear()
+        kept = self.kept[id(record)] = Kept(record, self.compute(record))
+        return kept
+
+
+REMEMBERED: Final[dict[type[Any], Remembered]] = {{}}
+
+
+def remembered(cls: type[Any], of: FieldFunction) -> Remembered:
+    """Return the numbers of all records of class ``cls``."""
+    found = REMEMBERED.get(cls)
+    if found is None:
+        found = REMEMBERED[cls] = Remembered(of(cls, None))
+    return found
 
 
 class Marker:
@@ -145,7 +187,9 @@ def source(modules: Collection[str]) -> str:
         if module.startswith("fabric.wire."):
             importlib.import_module(module)  # which registers its messages
     classes = [cls for cls in registered().values() if cls.__module__ in modules]
-    imports = [f"from {cls.__module__} import {cls.__name__}" for cls in classes]
+    items = [_item(_bare(hint)) for cls in classes for hint in field_hints(cls).values()]
+    named = {*classes, *[item for item in items if item and dataclasses.is_dataclass(item)]}
+    imports = [f"from {cls.__module__} import {cls.__name__}" for cls in named]
     head = _HEAD.format(
         imports="\n".join(sorted(imports)),
         p1=_signed(_P1),
@@ -154,6 +198,7 @@ def source(modules: Collection[str]) -> str:
         salt=_P5 ^ 3527539,
         prime=(1 << 61) - 1,
         empty=hash_ints(()),
+        memo=MEMO_MAX,
     )
     bodies = [line for cls in classes for line in _marker(cls)]
     table = [f"        {cls.__name__}: _{cls.__name__}(of)," for cls in classes]
@@ -176,7 +221,7 @@ def _marker(cls: type[Any]) -> list[str]:
         "",
         f"class _{cls.__name__}(Marker):",
         "    def __init__(self, of: FieldFunction) -> None:",
-        *[f"        self.{n} = of({cls.__name__}, {n!r})" for n in others],
+        *[f"        self.{n} = {_helper(cls, n, hints[n])}" for n in others],
         *([] if others else ["        pass"]),
         "",
         "    def of(self, message: object, sender: i64) -> i64:",
@@ -195,9 +240,26 @@ def _word(hint: Any, name: str) -> str:
     if bare is bool:
         return f"1 if message.{name} else 0"
     word = f"i64(self.{name}(message.{name}))"
-    if typing.get_origin(bare) is tuple and typing.get_args(bare)[1:] == (Ellipsis,):
-        return f"{word} if message.{name} else EMPTY"  # mostly empty
-    return word
+    if _item(bare) is None:
+        return word
+    if dataclasses.is_dataclass(_item(bare)):
+        word = f"self.{name}.many(message.{name})"
+    return f"{word} if message.{name} else EMPTY"
+
+
+def _helper(cls: type[Any], name: str, hint: Any) -> str:
+    """Return an expression for what computes the number of a field that is none."""
+    item = _item(_bare(hint))
+    if item is not None and dataclasses.is_dataclass(item):
+        return f"remembered({item.__name__}, of)"
+    return f"of({cls.__name__}, {name!r})"
+
+
+def _item(bare: Any) -> type[Any] | None:
+    """Return the class of what a tuple of any length holds; ``None`` for all else."""
+    args = typing.get_args(bare)
+    is_many = typing.get_origin(bare) is tuple and args[1:] == (Ellipsis,)
+    return _bare(args[0]) if is_many else None
 
 
 def _bare(hint: Any) -> Any:

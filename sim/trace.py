@@ -81,7 +81,7 @@ hash_ints: Final = _choose_hash()
 
 _NONE: Final = 0x6E6F6E65
 #: Entries of each memo below; beyond that it starts anew.
-_MEMO_MAX: Final = 100_000
+MEMO_MAX: Final = 100_000
 #: Longer texts are not remembered.
 _SHORT: Final = 128
 
@@ -93,7 +93,7 @@ class _Texts(dict[str | bytes, int]):
         raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
         number = int.from_bytes(blake2b(raw, digest_size=8).digest(), "big") >> 2
         if len(raw) <= _SHORT:  # addresses repeat, stored records hardly ever do
-            if len(self) >= _MEMO_MAX:
+            if len(self) >= MEMO_MAX:
                 self.clear()
             self[value] = number
         return number
@@ -114,7 +114,7 @@ class _Tuples(dict[Any, int]):
         self._compute = compute
 
     def __missing__(self, value: Any) -> int:
-        if len(self) >= _MEMO_MAX:
+        if len(self) >= MEMO_MAX:
             self.clear()
         number = self[value] = self._compute(value)
         return number
@@ -134,7 +134,7 @@ def _remembering(compute: Callable[[Any], int]) -> Callable[[Any], int]:
         if pair is not None:
             return pair[1]
         number = compute(record)
-        if len(memo) >= _MEMO_MAX:
+        if len(memo) >= MEMO_MAX:
             memo.clear()
         memo[id(record)] = (record, number)
         return number
@@ -274,9 +274,12 @@ def _is_plain(cls: type[Any]) -> bool:
 _source: Final = _Source()
 
 
-def field_function(cls: type[Any], field: str) -> Callable[[Any], int]:
-    """Return what turns the value of one field of ``cls`` into a number."""
-    word = _source.word(field_hints(cls)[field], "x")
+def field_function(cls: type[Any], field: str | None) -> Callable[[Any], int]:
+    """Return what turns the value of one field of ``cls``, or a whole record, into a number."""
+    if field is None:
+        word = f"hash(({_source.fields(cls, 'x')}))"
+    else:
+        word = _source.word(field_hints(cls)[field], "x")
     function: Callable[[Any], int] = eval(f"lambda x: {word}", _source.names)
     return function
 
