@@ -36,7 +36,7 @@ from fabric.units import SECOND
 from fabric.wire.codec import decode_record, encode_record
 from fabric.wire.tree import CellRecord, Order, Topo
 from nodes.demo.fleet import Fleet
-from nodes.demo.zookeepers import Ensemble
+from nodes.demo.zookeepers import LocalEnsemble
 
 CANDIDATES: Final = 3
 HOSTS: Final = 10_000
@@ -119,7 +119,7 @@ async def measure(kills: int) -> dict[str, list[float]]:
         directory = Path(name)
         (directory / "z").mkdir()
         (directory / "e").mkdir()
-        with Ensemble(directory) as ensemble:
+        with LocalEnsemble(directory) as ensemble:
             client: Coordinator = ZooKeeperCoordinator(ensemble.address())
             zookeeper = await kill_chairmen(
                 directory / "z", ensemble.address(), Watcher(client), kills

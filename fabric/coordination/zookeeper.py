@@ -64,7 +64,7 @@ from fabric.coordination.layout import (
 from fabric.coordination.nodes import Nodes, outcome_of
 from fabric.coordination.session import Session, Unreachable
 from fabric.coordination.watchdog import Watchdog
-from fabric.errors import BadInput, ConfigError, Overloaded
+from fabric.errors import BadInput, ConfigError, ForeignData, Overloaded
 from fabric.limits import MAX_COORDINATOR_WAITING, MAX_TRANSACTION_BYTES
 
 #: Answers take milliseconds; reading the thousands of records of a large topology, seconds.
@@ -173,6 +173,11 @@ class ZooKeeperCoordinator:
         holder = await self._nodes.stat(f"{self._chair}/{first.name}")
         if holder is None:
             return Lost("the chair changes hands")  # the watch on the line tells when it has
+        if not holder.ephemeralOwner:
+            raise ForeignData.at(
+                f"{self._chair}/{first.name}", "belongs to no session, and so would hold the chair "
+                "for ever: delete it"
+            )
         epoch = Epoch(_GENERATION, holder.czxid)
         return Chair(False, first.node_id, epoch, coordinator_id)
 

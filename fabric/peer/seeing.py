@@ -41,6 +41,7 @@ _STATES: Final = {
     chair.LOADING: "loading",
     chair.PRESIDING: "presiding",
     chair.HALTED: "halted",
+    chair.ADOPTING: "adopting",
 }
 
 

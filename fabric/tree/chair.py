@@ -16,7 +16,7 @@ from fabric.settings import Settings
 
 @dataclass(slots=True)
 class ChairmanNotice:
-    """Told to observers: ``what`` is one of elected, lost, halted, frozen, thawed."""
+    """Told to observers: ``what`` is one of elected, lost, unreachable, halted, frozen, thawed."""
 
     what: str
     detail: str = ""

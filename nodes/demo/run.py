@@ -24,7 +24,7 @@ from nodes.config import Config
 from nodes.demo.fleet import Fleet
 from nodes.demo.scene import Scene, StageState
 from nodes.demo.story import STAGES, Story
-from nodes.demo.zookeepers import Ensemble
+from nodes.demo.zookeepers import LocalEnsemble
 
 #: After each act of the live view: the acts themselves are over in a blink.
 _PAUSE_S: Final = 1.5
@@ -43,11 +43,11 @@ def run(config: Config, out: Output) -> int:
     directory = Path(tempfile.mkdtemp(prefix="fabric-demo-"))
     fleet = Fleet(directory)
     scene = Scene(STAGES)
-    servers: Ensemble | None = None
+    servers: LocalEnsemble | None = None
     try:
         with _ended_by_signals():
             if config.flag("zookeeper"):
-                servers = Ensemble(directory)
+                servers = LocalEnsemble(directory)
                 servers.start()
                 out.line(f"three ZooKeeper servers are up: {servers.address()}")
             story = Story(
@@ -69,7 +69,7 @@ def run(config: Config, out: Output) -> int:
     return Exit.OK
 
 
-def _address(servers: Ensemble, directory: Path) -> str:
+def _address(servers: LocalEnsemble, directory: Path) -> str:
     """Return the ensemble's address, with credentials made for this run alone."""
     secret = directory / "zookeeper.auth"
     secret.touch(mode=0o600)

@@ -159,7 +159,7 @@ class Server:
             self._process.send_signal(number)
 
 
-class Ensemble:
+class LocalEnsemble:
     """One or three servers below ``directory``. Use it with ``with``: none is left behind."""
 
     def __init__(
@@ -182,7 +182,7 @@ class Ensemble:
             for n in range(1, size + 1)
         ]
 
-    def __enter__(self) -> Ensemble:
+    def __enter__(self) -> LocalEnsemble:
         try:
             self.start()
         except BaseException:

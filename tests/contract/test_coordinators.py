@@ -31,7 +31,7 @@ from fabric.coordination.memory import MemoryCoordinator
 from fabric.coordination.zookeeper import ZooKeeperCoordinator
 from fabric.errors import BadInput
 from fabric.runtime.driver import Coordinator
-from nodes.demo.zookeepers import Ensemble
+from nodes.demo.zookeepers import LocalEnsemble
 
 #: Longer than any of these tests, and shorter than the session that the ZooKeeper clients ask for.
 LONG_US = 40_000_000
@@ -77,7 +77,7 @@ class Memory(Embedded):
 
 
 class ZooKeeper(Bench):
-    def __init__(self, ensemble: Ensemble) -> None:
+    def __init__(self, ensemble: LocalEnsemble) -> None:
         super().__init__()
         self.servers = ensemble.servers[0].address
         self.address = ensemble.address(f"/contract/{uuid4().hex}", session_s=SESSION_S)

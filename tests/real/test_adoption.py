@@ -18,7 +18,7 @@ from fabric.coordination.rules import create
 from fabric.errors import Conflict
 from fabric.settings import Settings
 from fabric.tree.chair import ChairmanNotice
-from nodes.demo.zookeepers import Ensemble, missing
+from nodes.demo.zookeepers import LocalEnsemble, missing
 from tests.real.processes import fabric as command
 from tests.real.processes import keys_of
 
@@ -141,7 +141,7 @@ async def test_an_emptied_coordinator_adopts_what_the_fabric_knows() -> None:
 async def test_a_zookeeper_that_lost_it_adopts_what_the_fabric_knows(
     tmp_path: Path, loss: str
 ) -> None:
-    with Ensemble(tmp_path, size=1) as ensemble:
+    with LocalEnsemble(tmp_path, size=1) as ensemble:
         server = ensemble.servers[0]
         async with fleet_of(3, ensemble.address()) as fleet:
             if loss == "restored":

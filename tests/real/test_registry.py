@@ -20,7 +20,7 @@ import fabric
 from fabric.coordination.memory import MemoryCoordinator
 from fabric.coordination.service_nodes import NodeServices
 from fabric.errors import BadInput, Conflict, ForeignData
-from nodes.demo.zookeepers import Ensemble, missing
+from nodes.demo.zookeepers import LocalEnsemble, missing
 from tests.real.processes import environment, result_of
 
 PATIENCE_S = 60.0
@@ -44,7 +44,7 @@ asyncio.run(main())
 @pytest.fixture(params=["embedded", "memory", "zookeeper"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     if request.param == "zookeeper":
-        ensemble: Ensemble = request.getfixturevalue("zookeeper")
+        ensemble: LocalEnsemble = request.getfixturevalue("zookeeper")
         return ensemble.address(f"/registry/{uuid4().hex}")
     return tmp_path if request.param == "embedded" else MemoryCoordinator()
 
@@ -163,7 +163,7 @@ async def test_a_process_that_dies_or_freezes_is_taken_over_from(
 
 @pytest.mark.skipif(bool(missing()), reason=f"WITHOUT REAL ZOOKEEPER: {missing()}")
 async def test_who_cannot_reach_zookeeper_stops_serving_and_comes_back(tmp_path: Path) -> None:
-    with Ensemble(tmp_path, size=1) as ensemble:
+    with LocalEnsemble(tmp_path, size=1) as ensemble:
         async with (
             registries(ensemble.address(), 2) as (one, two),
             one.register("scheduler", "tcp://a", passive=True) as a,
@@ -186,7 +186,7 @@ async def test_who_cannot_reach_zookeeper_stops_serving_and_comes_back(tmp_path:
                 assert instances == ()
 
 
-def expire(registry: fabric.Registry, ensemble: Ensemble) -> None:
+def expire(registry: fabric.Registry, ensemble: LocalEnsemble) -> None:
     """End the registry's session at the server, as if it had timed out."""
     services = registry._services
     assert isinstance(services, NodeServices)
@@ -199,7 +199,7 @@ def expire(registry: fabric.Registry, ensemble: Ensemble) -> None:
     double.close()
 
 
-async def test_a_record_written_by_hand_is_named(zookeeper: Ensemble) -> None:
+async def test_a_record_written_by_hand_is_named(zookeeper: LocalEnsemble) -> None:
     base = f"/registry/{uuid4().hex}"
     async with registries(zookeeper.address(base), 1) as (registry,):
         client = KazooClient(zookeeper.servers[0].address)

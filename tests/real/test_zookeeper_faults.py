@@ -35,7 +35,7 @@ from fabric.coordination.interface import (
 )
 from fabric.coordination.zookeeper import ZooKeeperCoordinator
 from fabric.errors import ConfigError, ForeignData
-from nodes.demo.zookeepers import Ensemble, missing
+from nodes.demo.zookeepers import LocalEnsemble, missing
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"WITHOUT REAL ZOOKEEPER: {missing()}")
 
@@ -112,14 +112,14 @@ async def meet() -> AsyncIterator[Callable[..., Candidate]]:
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Ensemble]:
+def alone(tmp_path: Path) -> Iterator[LocalEnsemble]:
     """A ZooKeeper of our own, to be broken."""
-    with Ensemble(tmp_path, size=1) as ensemble:
+    with LocalEnsemble(tmp_path, size=1) as ensemble:
         yield ensemble
 
 
 @pytest.fixture
-def base(zookeeper: Ensemble) -> str:
+def base(zookeeper: LocalEnsemble) -> str:
     return f"/faults/{uuid4().hex}"
 
 
@@ -131,7 +131,7 @@ async def write(candidate: Candidate, epoch: Epoch, version: int, path: str = "t
 
 
 async def test_a_frozen_server_is_told_before_the_session_can_end(
-    alone: Ensemble, meet: Callable[..., Candidate]
+    alone: LocalEnsemble, meet: Callable[..., Candidate]
 ) -> None:
     candidate = meet(alone.address())
     chair = await candidate.wins()
@@ -147,7 +147,7 @@ async def test_a_frozen_server_is_told_before_the_session_can_end(
 
 
 async def test_a_server_that_is_killed_and_started_keeps_session_and_chair(
-    alone: Ensemble, meet: Callable[..., Candidate]
+    alone: LocalEnsemble, meet: Callable[..., Candidate]
 ) -> None:
     candidate = meet(alone.address())
     chair = await candidate.wins()
@@ -160,7 +160,7 @@ async def test_a_server_that_is_killed_and_started_keeps_session_and_chair(
 
 
 async def test_an_expired_session_has_lost_the_chair_for_good(
-    zookeeper: Ensemble, base: str, meet: Callable[..., Candidate]
+    zookeeper: LocalEnsemble, base: str, meet: Callable[..., Candidate]
 ) -> None:
     first, second = (meet(zookeeper.address(base), n) for n in (1, 2))
     old = await first.wins()
@@ -180,7 +180,7 @@ async def test_an_expired_session_has_lost_the_chair_for_good(
 async def test_the_leader_of_three_dies_and_writing_goes_on(
     tmp_path: Path, meet: Callable[..., Candidate]
 ) -> None:
-    with Ensemble(tmp_path) as ensemble:
+    with LocalEnsemble(tmp_path) as ensemble:
         candidate = meet(ensemble.address())
         chair = await candidate.wins()
         assert await write(candidate, chair.epoch, 0) == Committed((1,))
@@ -200,7 +200,7 @@ async def test_the_leader_of_three_dies_and_writing_goes_on(
 
 
 async def test_too_short_a_session_is_refused(
-    zookeeper: Ensemble, base: str, meet: Callable[..., Candidate]
+    zookeeper: LocalEnsemble, base: str, meet: Callable[..., Candidate]
 ) -> None:
     candidate = meet(zookeeper.address(base, session_s=2))
     await candidate.answered(Load())
@@ -212,7 +212,7 @@ async def test_too_short_a_session_is_refused(
 
 
 async def test_an_emptied_ensemble_is_another_coordinator(
-    alone: Ensemble, meet: Callable[..., Candidate]
+    alone: LocalEnsemble, meet: Callable[..., Candidate]
 ) -> None:
     candidate = meet(alone.address())
     chair = await candidate.wins()
@@ -226,7 +226,7 @@ async def test_an_emptied_ensemble_is_another_coordinator(
 
 
 async def test_a_restored_copy_is_read_as_it_is(
-    alone: Ensemble, meet: Callable[..., Candidate], tmp_path: Path
+    alone: LocalEnsemble, meet: Callable[..., Candidate], tmp_path: Path
 ) -> None:
     candidate = meet(alone.address())
     chair = await candidate.wins()
@@ -246,7 +246,7 @@ async def test_a_restored_copy_is_read_as_it_is(
 
 
 async def test_a_tree_emptied_by_hand_under_a_living_chairman(
-    zookeeper: Ensemble, base: str, meet: Callable[..., Candidate]
+    zookeeper: LocalEnsemble, base: str, meet: Callable[..., Candidate]
 ) -> None:
     candidate = meet(zookeeper.address(base))
     chair = await candidate.wins()
@@ -264,7 +264,7 @@ async def test_a_tree_emptied_by_hand_under_a_living_chairman(
 
 
 async def test_a_hung_candidate_leaves_the_line(
-    zookeeper: Ensemble, base: str, meet: Callable[..., Candidate]
+    zookeeper: LocalEnsemble, base: str, meet: Callable[..., Candidate]
 ) -> None:
     hung, other = (meet(zookeeper.address(base), n) for n in (1, 2))
     assert (await hung.campaign(lease_us=100_000)).held  # and then never again
@@ -274,7 +274,7 @@ async def test_a_hung_candidate_leaves_the_line(
 
 
 async def test_a_place_whose_answer_was_lost_is_found_again(
-    zookeeper: Ensemble, base: str, meet: Callable[..., Candidate]
+    zookeeper: LocalEnsemble, base: str, meet: Callable[..., Candidate]
 ) -> None:
     candidate = meet(zookeeper.address(base))
     chair = await candidate.wins()
@@ -294,12 +294,13 @@ async def test_a_place_whose_answer_was_lost_is_found_again(
         ("meta", b"hello", "meta is not the JSON object that Fabric writes"),
         ("meta", b'{"format": 9, "id": "01"}', r"meta was written by a newer version .*format 9"),
         ("chair/lock-0000000001", b"", "chair/lock-0000000001 is no candidate's node"),
+        (f"chair/{1:016x}-0000000000", b"", f"chair/{1:016x}-0000000000 belongs to no session"),
         ("topo", bytes(70_000), "topo holds 70000 bytes, more than 65536"),
         ("cell/1", bytes(70_000), "cell/1 holds 70000 bytes"),
     ],
 )
 async def test_foreign_nodes_are_named_and_left_alone(
-    zookeeper: Ensemble, base: str, meet: Callable[..., Candidate],
+    zookeeper: LocalEnsemble, base: str, meet: Callable[..., Candidate],
     node: str, value: bytes, why: str,
 ) -> None:  # fmt: skip
     await meet(zookeeper.address(base)).answered(Load())  # it makes the layout
@@ -316,7 +317,7 @@ async def test_foreign_nodes_are_named_and_left_alone(
 
 
 async def test_a_path_that_is_in_use_for_something_else(
-    zookeeper: Ensemble, base: str, meet: Callable[..., Candidate]
+    zookeeper: LocalEnsemble, base: str, meet: Callable[..., Candidate]
 ) -> None:
     with stranger(zookeeper.servers[0].address) as other:
         other.create(f"{base}/kafka", b"", makepath=True)
@@ -329,7 +330,7 @@ async def test_a_path_that_is_in_use_for_something_else(
 
 
 async def test_every_node_belongs_to_whoever_has_the_credentials(
-    zookeeper: Ensemble, base: str, meet: Callable[..., Candidate],
+    zookeeper: LocalEnsemble, base: str, meet: Callable[..., Candidate],
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     caplog.set_level(1)
@@ -386,7 +387,7 @@ def encrypted(directory: Path) -> Iterator[tuple[int, Path]]:
         f"ssl.trustStore.location={trusted}", "ssl.trustStore.password=changeit",
         "ssl.clientAuth=none",
     ]  # fmt: skip
-    with Ensemble(directory / "server", size=1, settings=settings):
+    with LocalEnsemble(directory / "server", size=1, settings=settings):
         yield port, certificate
 
 

@@ -21,7 +21,7 @@ from fabric.settings import Settings
 from fabric.tree.chair import ChairmanNotice
 from fabric.wire.codec import decode_record, encode_record
 from fabric.wire.tree import Topo
-from nodes.demo.zookeepers import Ensemble, missing
+from nodes.demo.zookeepers import LocalEnsemble, missing
 from tests.real.processes import PeerProcess, eventually, peers, result_of
 from tests.real.processes import fabric as command
 
@@ -31,16 +31,16 @@ SMALL = Settings(leaf_min=3, leaf_max=5, inner_min=2, inner_max=3)
 
 
 @pytest.fixture
-def address(zookeeper: Ensemble) -> str:
+def address(zookeeper: LocalEnsemble) -> str:
     return zookeeper.address(f"/peers/{uuid4().hex}")
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Ensemble]:
+def alone(tmp_path: Path) -> Iterator[LocalEnsemble]:
     """A ZooKeeper of our own, to be broken."""
     if why := missing():
         pytest.skip(f"WITHOUT REAL ZOOKEEPER: {why}")
-    with Ensemble(tmp_path, size=1) as ensemble:
+    with LocalEnsemble(tmp_path, size=1) as ensemble:
         yield ensemble
 
 
@@ -146,7 +146,7 @@ async def test_peers_form_and_the_chair_passes_on(address: str) -> None:
 
 
 async def test_owners_are_replaced_and_hosts_found_while_zookeeper_is_down(
-    alone: Ensemble,
+    alone: LocalEnsemble,
 ) -> None:
     async with hosts(alone.address(), 6) as fleet:
         await fleet.members(6)
@@ -165,7 +165,7 @@ async def test_owners_are_replaced_and_hosts_found_while_zookeeper_is_down(
 
 
 async def test_a_chairman_stops_at_a_doubt_and_does_what_waited_when_it_is_over(
-    alone: Ensemble,
+    alone: LocalEnsemble,
 ) -> None:
     async with hosts(alone.address(), 2, candidates=1) as fleet:
         chairman = await fleet.chairman()
@@ -191,7 +191,7 @@ async def test_a_chairman_stops_at_a_doubt_and_does_what_waited_when_it_is_over(
     ],
 )
 async def test_records_written_by_others_stop_the_chairman_who_names_them(
-    zookeeper: Ensemble, address: str, node: str, value: bytes | str | None, why: str
+    zookeeper: LocalEnsemble, address: str, node: str, value: bytes | str | None, why: str
 ) -> None:
     base = "/" + address.partition("//")[2].partition("/")[2]
     async with hosts(address, 2, candidates=1) as fleet:

@@ -13,10 +13,14 @@ from fabric.coordination.interface import (
     Vacated,
 )
 from fabric.coordination.rules import carry_out, chair_of, create, end_chair
+from fabric.errors import Conflict
 from fabric.machine import Contact, ListSink
+from fabric.peer import seeing
 from fabric.settings import Settings
 from fabric.tree.chairman import HALTED, JOIN_GRACE_US, Chairman, ChairmanNotice
 from fabric.units import MS, SECOND
+from fabric.wire.adoption import AdoptAsk, Adopted
+from fabric.wire.common import Done
 from fabric.wire.gossip import ALIVE, DEAD
 from fabric.wire.tree import (
     HOST,
@@ -617,3 +621,37 @@ def test_a_member_that_only_the_chairman_reaches_is_removed_by_the_word_of_the_o
     opinions(bench, 3, h3=ALIVE, **{f"h{n}": DEAD for n in asked})
     bench.run(2 * SECOND)
     assert members(bench) == [1, 2, 4]
+
+
+def test_a_halted_chairman_adopts_what_it_is_given_and_tells_of_every_state() -> None:
+    bench = formed()
+    plan, topo = bench.chairman.plan, bench.chairman.topo
+    assert topo is not None
+    records = tuple(plan.record(cell) for cell in plan.cells.values())
+    refused = bench.chairman.adopt(AdoptAsk(1, 0, 1, topo, records), bench.now, bench.out)
+    assert isinstance(refused, Conflict)
+    for key in [key for key in bench.rows if key.startswith(b"record/")]:
+        del bench.rows[key]
+    bench.chairman.witness(topo.order, bench.now, bench.out)
+    bench.chairman._load(bench.out)
+    bench.pump()
+    assert bench.chairman.state == HALTED
+    half = bench.chairman.adopt(AdoptAsk(2, 0, 2, topo, records[:1]), bench.now, bench.out)
+    assert half == Done()
+    bench.silent = True
+    last = AdoptAsk(2, 1, 2, topo, records[1:])
+    assert bench.chairman.adopt(last, bench.now, bench.out) is None
+    bench.pump()
+    assert seeing.chairman_status(bench.chairman, bench.now).state == "adopting"
+    bench.silent = False
+    bench.chairman.coordinated(
+        bench.chairman.token, carry_out(bench.rows, bench.asked[-1], bench.now, "boot"),
+        bench.now, bench.out,
+    )  # fmt: skip
+    bench.pump()
+    assert isinstance(bench.chairman.adoption.outcome, Adopted)
+    bench.run(2 * SECOND)
+    assert bench.chairman.presides(bench.now)
+    assert bench.chairman.topo is not None
+    assert bench.chairman.topo.order.generation == topo.order.generation + 1
+    assert {c.cell for c in bench.chairman.plan.cells.values()} == {r.cell for r in records}
