@@ -59,7 +59,10 @@ class Member:
         news = self.news
         self.marked = True
         self.mark = (
-            mix(mix(news.key, news.incarnation), news.seq * 4 + news.state)
+            mix(
+                mix(news.key, news.incarnation),
+                news.seq * 8 + news.state * 2 + (news.summary is not None),
+            )
             if news.incarnation
             else 0
         )
@@ -114,7 +117,13 @@ def merge_news(old: News, new: News) -> News:
     status_newer = new_inc > old_inc or (new_inc == old_inc and new.state > old.state)
     old_life, new_life = old_inc >> REFUTATION_BITS, new_inc >> REFUTATION_BITS
     load_newer = new.summary is not None and (
-        new_life > old_life or (new_life == old_life and new.seq > old.seq)
+        new_life > old_life
+        or (
+            new_life == old_life
+            # at equal numbers whoever knows the load teaches who does not: a suspicion of a new
+            # life may have come first, from somebody who told a number and no load
+            and (new.seq > old.seq or (new.seq == old.seq and old.summary is None))
+        )
     )
     if not status_newer and not load_newer:
         return old

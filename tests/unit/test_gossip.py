@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fabric.gossip.members import merge_news
+from fabric.gossip.members import Member, merge_news
 from fabric.units import MS, SECOND
 from fabric.wire.gossip import ALIVE, DEAD, LEFT, SUSPECT, News, Ping, Suspect
 from tests.unit.town import HANDLERS, Town, contact, room
@@ -197,3 +197,14 @@ def test_suspicions_and_refutations_are_told_to_those_who_watch() -> None:
     suspect = Suspect(9, 5, town.cells[5].news.incarnation, False)
     town.cells[5].on_suspect(1, suspect, town.now, town.out)
     assert town.watchers[5].refutations == 1
+
+
+def test_a_number_told_without_its_load_does_not_hide_the_load() -> None:
+    old = News(2, 1 << 16, ALIVE, contact(2), 50, room(4))
+    forged = News(2, 2 << 16, SUSPECT, contact(2), 70, None)  # of the next life, and loadless
+    true = News(2, 2 << 16, ALIVE, contact(2), 70, room(9))
+    for first, second in ((forged, true), (true, forged)):
+        merged = merge_news(merge_news(old, first), second)
+        assert (merged.state, merged.seq, merged.summary) == (SUSPECT, 70, room(9))
+    rows = [Member(2, news, observer=False) for news in (forged, merged)]
+    assert rows[0].remark() != rows[1].remark()  # or anti-entropy would not mend it
