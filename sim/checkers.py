@@ -29,6 +29,7 @@ By :mod:`sim.checks.topology`, at each commit:
 
 =======================  ==========================================================================
 ``unfenced-write``       a topology write by somebody who does not hold the chair
+``unwritten-record``     a peer holds a record that was never written
 ``lost-update``          a record was written over another version than the writer had read
 ``healthy-host-removed`` a host was removed that lives and that no fault has touched for long
 ``mass-removal``         more hosts were removed at once than the freeze allows
@@ -43,10 +44,23 @@ By :mod:`sim.checks.tables`:
 ``stale-table``          in a calm, a member's news of a while ago have not arrived
 =======================  ==========================================================================
 
+By :mod:`sim.checks.verdicts`:
+
+=======================  ==========================================================================
+``status-fell``          a peer went back to older news of a member
+``healthy-failed``       a member was held for dead that no fault had touched
+``cheap-verdict``        a member was held for dead with fewer witnesses than are needed
+``hasty-verdict``        a member was held for dead although it had only just refuted
+``death-unnoticed``      a member is dead for long, and still held for alive
+=======================  ==========================================================================
+
 By :mod:`sim.checks.placement` and :mod:`sim.checks.vms`:
 
 =======================  ==========================================================================
 ``wrong-refusal``        a request was refused although a host had room all the while
+``unavailable-in-calm``  long after the last fault, a request could not be answered
+``lost-promise``         room that a caller was given was unknown when he came to confirm it
+``stray-reservation``    a second host goes on holding room for what was placed elsewhere
 ``constraint-broken``    a placement breaks a constraint of its request
 ``piled-up``             owners sent far more to hosts than these had room for
 ``vm-lost``              a VM that was made is in no books, or on no hypervisor
@@ -68,6 +82,7 @@ from sim.checks.leases import LeaseChecks
 from sim.checks.placement import PlacementChecks
 from sim.checks.tables import TableChecks
 from sim.checks.topology import WriteChecks
+from sim.checks.verdicts import VerdictChecks
 from sim.checks.vms import VmChecks
 from sim.convergence import Convergence
 from sim.inspect import cells_of, is_frozen, owns
@@ -123,19 +138,21 @@ class Checkers:
         self.leases = LeaseChecks(world)
         self.writes = WriteChecks(world)
         self.tables = TableChecks(world, self.roll)
+        self.verdicts = VerdictChecks(world)
         self.placement = PlacementChecks(world, self.writes, self.roll)
         self.vms = VmChecks(world, workload.vms)
 
     def start(self) -> None:
         """Look from now on, again and again."""
         world = self._world
-        world.watchers.append(self.leases.notice)
+        world.watchers += [self.leases.notice, self.verdicts.notice]
         world.coordinator.on_commit = self.writes.commit
         world.coordinator.on_restored = self.writes.load
         self.writes.load()
         self._workload.on_placed = self.placement.placed
         self._workload.on_refused = self.placement.refused
         self._workload.on_unavailable = self.placement.unavailable
+        self._workload.on_unconfirmed = self.placement.unconfirmed
         self._converged()
         self._each_second()
         self._tree()
@@ -157,6 +174,7 @@ class Checkers:
         self.writes.watch()
         self.placement.sample(self.convergence.depth)
         self.tables.look()
+        self.verdicts.look()
         pause_us = SECOND if len(self._world.hosts) <= MANY else TABLES_EVERY_US
         engine.at(engine.now + pause_us, self._each_second)
 
@@ -177,6 +195,9 @@ class Checkers:
         for cell in paths.path:
             owner = paths.owners.get(cell)
             order = paths.records[cell].order
+            if not self.writes.was_written(cell, order):
+                detail = f"cell {cell}: holds {tuple(order)}, which nobody wrote"
+                self._world.violation("unwritten-record", (node,), detail)
             if owner is None:
                 now[cell] = (order, None)
             else:
@@ -234,6 +255,7 @@ class Checkers:
                 self._audit_host(row.node, row.books, confirmed)
         self._compare_promises(confirmed)
         self.vms.audit()
+        self.placement.audit(self._workload.open)
         self.tables.sums()
 
     def _audit_host(self, node: Node, books: Books, confirmed: dict[str, Node]) -> None:

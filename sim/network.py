@@ -163,6 +163,11 @@ class Network:
 
         return heal
 
+    @property
+    def unreliable(self) -> bool:
+        """Whether messages may be lost, cut off, repeated late or handled now."""
+        return bool(self.loss_ppm or self.partitions or self.echo_ppm or self.handlings)
+
     def treat(self, handling: Handling) -> Callable[[], None]:
         """Have ``handling`` look at each message; the returned function ends that."""
         self.handlings.append(handling)

@@ -80,6 +80,7 @@ class Workload:
         self.on_placed: Callable[[PlacementRequest, Placed], None] = lambda request, placed: None
         self.on_refused: Callable[[PlacementRequest, int], None] = lambda request, asked_us: None
         self.on_unavailable: Callable[[Placing], None] = lambda placing: None
+        self.on_unconfirmed: Callable[[Placing, FabricError], None] = lambda placing, error: None
 
     def start(self) -> None:
         """Begin placing now."""
@@ -214,6 +215,7 @@ class Workload:
             self._set(placing, CONFIRMED)
             engine.at(engine.now + self._life_us, lambda: self._release(placing))
         elif isinstance(answer, FabricError):
+            self.on_unconfirmed(placing, answer)
             self._doubt(placing)
         else:
             self._world.violation("confirm-answer", (), f"{placing.key}: {answer!r:.200}")

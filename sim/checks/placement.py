@@ -7,14 +7,15 @@ their books tell by their version whether anything changed in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from fabric.errors import FabricError
 from fabric.ids import format_id
-from fabric.limits import SUMMARY_STALE_US
+from fabric.limits import RESERVATION_LIFETIME_US, SUMMARY_STALE_US
 from fabric.placement.constraints import FITS, host_verdict
 from fabric.placement.request import Placed, PlacementRequest
-from fabric.units import SECOND
+from fabric.units import MS, SECOND
 from fabric.wire.placement import HostRefused
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ SETTLED_US: Final = 25 * SECOND
 #: Reserves that hosts refuse for want of room, per hundred placements, where nearly all requests
 #: found room: a burst must not pile up. (Sound runs stay below 8, a herd makes it 30 and more.)
 PILED_UP_PERCENT: Final = 20
+#: After so long without a fault every question has an answer.
+CALM_US: Final = 50 * SECOND
+#: Giving back takes a message; retries and slow hosts take a few seconds.
+STRAY_US: Final = 15 * SECOND
 #: Below so many placements a share means nothing.
 ENOUGH: Final = 50
 
@@ -43,6 +48,9 @@ class PlacementChecks:
         self._writes = writes
         self._roll = roll
         self._depth = 1
+        #: When messages were last lost or repeated, and when a process was last killed or started.
+        self._unreliable_us = self._restarts_us = 0
+        self._lives = 0
         self._refused_by_hosts = 0
         self._placed = 0
         self._refused = 0
@@ -57,6 +65,10 @@ class PlacementChecks:
         """Note since when each host's books are as they are; called each second."""
         self._depth = max(depth, 1)
         now = self._world.engine.now
+        if self._world.engine.network.unreliable:
+            self._unreliable_us = now
+        if self._world.engine.lives != self._lives:
+            self._lives, self._restarts_us = self._world.engine.lives, now
         self._roll.refresh()
         for row in self._roll.rows:
             books = row.books
@@ -91,11 +103,15 @@ class PlacementChecks:
                 return
 
     def unavailable(self, placing: Placing) -> None:
-        """A caller was told that nobody can say.
+        """A caller was told that nobody can say: never, long after the last fault.
 
         Where peers are broken for ever that is right if nobody else has room: they might have some.
         """
         if not self._world.abandoned:
+            calm_us = placing.asked_us - self._world.last_fault_us
+            if calm_us > CALM_US:
+                detail = f"{placing.key} found no answer, {calm_us // SECOND} s after all faults"
+                self._world.violation("unavailable-in-calm", (), detail)
             return
         rows = self._with_room(placing.request, placing.asked_us)
         if all(row.index in self._world.abandoned for row in rows):
@@ -110,6 +126,42 @@ class PlacementChecks:
                 continue
             if _verdict(row.node, books, request) == FITS:
                 yield row
+
+    def unconfirmed(self, placing: Placing, error: FabricError) -> None:
+        """A host did not know what its caller was given a moment ago: it had been promised."""
+        assert placing.placed is not None
+        world = self._world
+        node = world.engine.by_id.get(placing.placed.host.node_id)
+        if error.code != "UnknownReservation" or node is None or node.disk.broke_promises:
+            return
+        if placing.changed_us <= self._unreliable_us + SECOND:
+            return  # a copy of the host's answer may have met an entry that had started anew
+        held_us = world.engine.now - placing.changed_us
+        same = node.node_id == placing.placed.host.node_id  # or its promises went with its disk
+        if same and held_us < RESERVATION_LIFETIME_US // 2:
+            detail = f"{placing.key} was given a place, which was unknown {held_us // MS} ms later"
+            world.violation("lost-promise", (node,), detail)
+
+    def audit(self, open_: Mapping[str, Placing]) -> None:
+        """What a second host reserved for a key is given back as soon as the first has it."""
+        now = self._world.engine.now
+        since = max(self._unreliable_us, self._restarts_us) + SECOND  # all answers have arrived
+        self._roll.refresh()
+        for row in self._roll.rows:
+            node = row.node
+            for held in row.books.reservations.values() if row.books is not None else ():
+                placing = open_.get(held.key)
+                made_us = held.expires_at - RESERVATION_LIFETIME_US - node.offset
+                if not held.expires_at or placing is None or placing.placed is None:
+                    continue
+                kept = placing.placed.host.node_id, placing.placed.reservation_id
+                if (
+                    kept != (node.node_id, held.reservation_id)
+                    and since < made_us < now - STRAY_US
+                    and placing.changed_us < now - STRAY_US
+                ):
+                    detail = f"{held.key}, placed elsewhere, for {(now - made_us) // SECOND} s"
+                    self._world.violation("stray-reservation", (node,), detail)
 
     def finish(self) -> None:
         """Judge the whole run: how often hosts had to refuse what their owners sent."""

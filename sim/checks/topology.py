@@ -28,6 +28,8 @@ class WriteChecks:
         self._world = world
         self._versions: dict[str, int] = {}
         self._cells: dict[int, tuple[Order, frozenset[int]]] = {}
+        #: Everything that was ever written, also what the coordinator has lost since.
+        self._written: set[tuple[int, Order]] = set()
         #: Leaf cell of each host, as written, and since when it is written at all.
         self.home: dict[int, int] = {}
         self.since_us: dict[int, int] = {}
@@ -44,6 +46,10 @@ class WriteChecks:
             if record.path.startswith("cell/"):
                 self._take(int(record.path[5:]), record.value, {})
         self._judge_members({})
+
+    def was_written(self, cell: int, order: Order) -> bool:
+        """Tell whether a record of this order was ever written for ``cell``."""
+        return (cell, order) in self._written
 
     def commit(self, commit: Commit, holder: Epoch | None) -> None:
         """Judge one commit."""
@@ -78,6 +84,7 @@ class WriteChecks:
         if order is not None and record.order <= order:
             detail = f"cell {cell}: {tuple(record.order)} written over {tuple(order)}"
             self._world.violation("order-fell", (), detail)
+        self._written.add((cell, record.order))
         new = frozenset([m.node_id for m in record.members]) if record.level == 0 else frozenset()
         self._cells[cell] = (record.order, new)
 

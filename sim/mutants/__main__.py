@@ -43,8 +43,8 @@ def _hunt(args: argparse.Namespace) -> int:
         parts = [] if args.no_baseline else blame_nothing(base, arenas, args.seeds, args.jobs)
         alarms = [part for part in parts if part.caught]
         for part in parts:
-            slowest = f", slowest {part.slowest_s:.1f} s of CPU"
-            print(f"{part.name}: {part.seeds} runs{slowest}", flush=True)
+            slowest = f", slowest {part.slowest_s:.1f} s"
+            print(f"{part.name}: {part.cpu_s:.1f} s of CPU{slowest}", flush=True)
         for alarm in alarms:
             print(f"ALARM   seed {alarm.seed}: {alarm.invariant}: {alarm.detail}", flush=True)
         try:

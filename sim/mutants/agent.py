@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.mutants.mutant import Absent, Mutant, mutant
+from sim.mutants.mutant import DISKS, Absent, Mutant, mutant
 
 _BOOKS: Final = "agent/books.py"
 _LIFE: Final = "agent/lifecycle.py"
@@ -35,6 +35,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        to = ask.entry if isinstance(answer.body, Reserved) else ask.asker\n"
         "        if answer.writes:\n"
         "            out.send(to, answer.body)\n",
+        DISKS,
     ),
     mutant(
         "confirmed-ones-expire",

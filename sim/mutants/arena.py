@@ -1,7 +1,7 @@
 """One process of the hunt: runs seeds on whatever code it finds, until something is violated.
 
-``python -m sim.mutants.arena 0 40`` prints one line of JSON per seed: what was violated first (or
-``null``).  It ends after the first violation.  It imports what it runs only here, from
+``python -m sim.mutants.arena decrees 0 40`` prints one line of JSON per seed: what was violated
+first (or ``null``).  It ends after the first violation.  It imports what it runs only here, from
 the directory in which it was started: a scratch copy with a bug in it.
 """
 
@@ -19,19 +19,26 @@ class Finding(NamedTuple):
 
     invariant: str
     detail: str
+    at_s: float | None = None
+    """Virtual time, where the run knows it."""
 
 
-def fabric_run(seed: int) -> Finding | None:
-    """Run a whole fabric through the faults that ``seed`` draws."""
+def fabric_run(arena: str) -> Callable[[int], Finding | None]:
+    """Return what runs the scenario that ``arena`` (of ``sim.mutants.arenas``) draws of a seed."""
+    from sim.mutants.arenas import ARENAS
     from sim.run import run
-    from sim.swarm import swarm
 
-    result = run(swarm(seed))
-    if not result.violations:
-        return None
-    first = result.violations[0]
-    where = ", ".join(first["nodes"])
-    return Finding(first["invariant"], f"{first['at_s']:.1f} s, {where}: {first['detail']}")
+    scenario = ARENAS[arena]
+
+    def one(seed: int) -> Finding | None:
+        result = run(scenario(seed))
+        if not result.violations:
+            return None
+        first = result.violations[0]
+        where = "".join([f"{name}: " for name in first["nodes"][:1]])
+        return Finding(first["invariant"], f"{where}{first['detail']}", first["at_s"])
+
+    return one
 
 
 def go(run: Callable[[int], Finding | None], first: int, end: int) -> None:
@@ -43,6 +50,7 @@ def go(run: Callable[[int], Finding | None], first: int, end: int) -> None:
             "seed": seed,
             "invariant": None if finding is None else finding.invariant,
             "detail": "" if finding is None else finding.detail[:300],
+            "at_s": None if finding is None else finding.at_s,
             "cpu_s": round(time.process_time() - began, 2),
         }
         print(json.dumps(line), flush=True)
@@ -51,4 +59,4 @@ def go(run: Callable[[int], Finding | None], first: int, end: int) -> None:
 
 
 if __name__ == "__main__":
-    go(fabric_run, int(sys.argv[1]), int(sys.argv[2]))
+    go(fabric_run(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.mutants.mutant import Absent, Edit, Mutant, mutant
+from sim.mutants.mutant import DECREES, Absent, Edit, Mutant, mutant
 
 _CHAIR: Final = "fabric/tree/chair.py"
 _CHAIRMAN: Final = "fabric/tree/chairman.py"
@@ -43,6 +43,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _RULES,
         "        if put.version != (0 if stored is None else _parse(stored)[0]):\n",
         "        if put.version < 0 and stored is None:\n",
+        DECREES,
     ),
     mutant(
         "no-freeze",
@@ -88,8 +89,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "            self.state = LOADING\n"
         "            self.writing = None\n"
         "            self.next_batch = now + self.settings.batch_us\n",
-        "            self.state = PRESIDING\n"
-        "            self.writing = None\n",
+        "            self.state = PRESIDING\n            self.writing = None\n",
+        DECREES,
     ),
     mutant(
         "moved-keep-their-old-home",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.mutants.mutant import Absent, Mutant, mutant
+from sim.mutants.mutant import RUMOURS, WHISPERS, Absent, Mutant, mutant
 
 _CELL: Final = "fabric/gossip/cell.py"
 _MEMBERS: Final = "fabric/gossip/members.py"
@@ -17,6 +17,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _MEMBERS,
         "(new_inc == old_inc and new.state > old.state)",
         "(new_inc == old_inc and new.state != old.state and new.state != 1)",
+        RUMOURS,
     ),
     mutant(
         "never-refute",
@@ -24,13 +25,15 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _CELL,
         "        if mine.state == LEFT:\n",
         "        if news.state == SUSPECT or mine.state == LEFT:\n",
+        RUMOURS,
     ),
     mutant(
         "one-witness",
         "a single witness has a member removed",
         _COURT,
-        "return min(WITNESSES, others)\n",
-        "return min(1, others)\n",
+        "        if len(case.witnesses) < needed:\n",
+        "        if len(case.witnesses) < 1:\n",
+        RUMOURS,
     ),
     mutant(
         "hearsay-is-believed",
@@ -48,10 +51,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     mutant(
         "old-boot-counts",
-        "load of an earlier life is taken for newer than that of the present one",
+        "what is said of an earlier life counts against the present one",
         _MEMBERS,
-        "new_life > old_life or (new_life == old_life and new.seq > old.seq)",
-        "new.seq > old.seq",
+        "    status_newer = new_inc > old_inc or (",
+        "    status_newer = (new_inc & 65535) > (old_inc & 65535) or (",
+        RUMOURS,
     ),
     mutant(
         "ignore-own-death",
@@ -59,6 +63,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _CELL,
         "        if mine.state == LEFT:\n",
         "        if news.state == DEAD or mine.state == LEFT:\n",
+        RUMOURS,
     ),
     mutant(
         "starve-a-delta",
@@ -71,10 +76,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     mutant(
         "one-way-anti-entropy",
-        "who is sent a whole table does not send its own back",
+        "who is shown a whole table gives its own, and takes nothing",
         _CELL,
-        "        if member is not None and msg.answer:\n",
-        "        if member is not None and msg.answer and not msg.answer:\n",
+        "        self.merge(sender, msg.table, now, out)\n",
+        "        if not msg.answer:\n            self.merge(sender, msg.table, now, out)\n",
+        WHISPERS,
     ),
     mutant(
         "suspicion-outlives-refutation",
@@ -82,6 +88,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _CELL,
         "            self.court.acquit(member)\n",
         "            pass\n",
+        RUMOURS,
     ),
     mutant(
         "probe-dead-no-more",
@@ -89,6 +96,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _MEMBERS,
         "    return member.news.contact.node_id != 0\n\n\n__all__",
         "    return member.news.contact.node_id != 0 and member.news.state < DEAD\n\n\n__all__",
+        RUMOURS,
     ),
     mutant(
         "silence-is-forgiven",
@@ -97,6 +105,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        self.court.accuse(member, member.news.incarnation, self.key, now, out)\n\n"
         "    def _ask_others",
         "\n    def _ask_others",
+        RUMOURS,
     ),
 )
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sim.mutants.mutant import Mutant
+from sim.mutants.mutant import STORE, Mutant
 
 #: What a scratch copy holds: all that runs in the simulator, and the replicas of the tests.
 PACKAGES: Final = ("fabric", "agent", "nodes", "sim", "tests/sim")
@@ -42,6 +42,9 @@ class Catch:
     """What noticed it; ``None``: nothing did."""
     detail: str = ""
     seed: int = -1
+    at_s: float | None = None
+    """Virtual time at which it was noticed, where that is known."""
+    arena: str = ""
     seeds: int = 0
     """Runs that ended, the last of them with a violation if there was one."""
     cpu_s: float = 0.0
@@ -86,8 +89,9 @@ def hunt(base: Path, mutant: Mutant, seeds: int) -> Catch:
 
 def run_seeds(root: Path, name: str, arena: str, first: int, end: int) -> Catch:
     """Run seeds on the code at ``root`` in one process."""
-    catch = Catch(name)
-    words = [sys.executable, "-m", arena, str(first), str(end)]
+    catch = Catch(name, arena=arena)
+    runner = ["tests.sim.store_arena"] if arena == STORE else ["sim.mutants.arena", arena]
+    words = [sys.executable, "-m", *runner, str(first), str(end)]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     environment.pop("PYTHONPATH", None)
     process = subprocess.Popen(
@@ -153,6 +157,7 @@ def _note(catch: Catch, line: dict[str, Any]) -> None:
         catch.invariant = line["invariant"]
         catch.detail = line["detail"]
         catch.seed = line["seed"]
+        catch.at_s = line["at_s"]
 
 
 #: Processes that run now, so that an interrupted hunt leaves none behind.
@@ -201,7 +206,7 @@ def blame_nothing(base: Path, arenas: list[str], seeds: int, jobs: int) -> list[
 
     def one(part: tuple[str, int, int]) -> Catch:
         arena, first, end = part
-        return run_seeds(base, f"unchanged/{arena}", arena, first, end)
+        return run_seeds(base, f"unchanged/{arena}/{first}..{end - 1}", arena, first, end)
 
     with _workers(jobs) as pool:
         return list(pool.map(one, parts))

@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-#: Where a mutant is hunted (the module that runs seeds): whole fabrics of peers, or the replicas
-#: of one shard of the store, whose small world is part of the tests.
-FABRIC: Final = "sim.mutants.arena"
-STORE: Final = "tests.sim.store_arena"
+#: Where a mutant is hunted: in one of the arenas for whole fabrics of peers
+#: (:mod:`sim.mutants.arenas`), or among the replicas of one shard of the store, whose small world
+#: is part of the tests.
+SWARM: Final = "swarm"
+RUMOURS: Final = "rumours"
+WHISPERS: Final = "whispers"
+DECREES: Final = "decrees"
+ERRANDS: Final = "errands"
+DISKS: Final = "disks"
+STORE: Final = "store"
 
 
 class StaleMutant(Exception):
@@ -37,7 +43,7 @@ class Mutant:
     name: str
     breaks: str
     edits: tuple[Edit, ...]
-    arena: str = FABRIC
+    arena: str = SWARM
 
     def apply(self, root: Path) -> None:
         """Put the bug into the copy at ``root``. Raises :class:`StaleMutant`."""
@@ -61,6 +67,6 @@ class Absent:
     why: str
 
 
-def mutant(name: str, breaks: str, file: str, old: str, new: str, arena: str = FABRIC) -> Mutant:
+def mutant(name: str, breaks: str, file: str, old: str, new: str, arena: str = SWARM) -> Mutant:
     """Return a mutant with a single edit, as most are."""
     return Mutant(name, breaks, (Edit(file, old, new),), arena)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.mutants.mutant import Absent, Mutant, mutant
+from sim.mutants.mutant import ERRANDS, Absent, Mutant, mutant
 
 _ROUTING: Final = "fabric/placement/routing.py"
 _ENTRY: Final = "fabric/placement/entry.py"
@@ -33,6 +33,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        chosen = self._choose(job, children, now)\n        if chosen is None:\n",
         "        chosen = self._choose(job, children, now)\n"
         "        if chosen is None or any(o.kind == REFUSED for o in job.outcomes.values()):\n",
+        ERRANDS,
     ),
     mutant(
         "part-is-the-whole",
@@ -56,6 +57,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _ENTRY,
         "        out.send(message.host, HostCall(0, self._tables.me, extra))\n",
         "",
+        ERRANDS,
     ),
     mutant(
         "late-answer-of-an-old-job",
@@ -63,6 +65,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _ENTRY,
         "            self._last = (self._stream.bits62() >> 1) | 1\n",
         "            self._last = 1\n",
+        ERRANDS,
     ),
     mutant(
         "answer-of-anybody",

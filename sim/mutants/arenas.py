@@ -1,0 +1,160 @@
+"""Small worlds in which a bug of one subject has nowhere to hide.
+
+Each function draws the scenario of a seed: few hosts, and the faults that this subject has to stand
+up to, close together.  Such a run takes a few tenths of a second, where the same bug in a swarm
+of all faults may take a hundred runs to show.  :func:`~sim.swarm.swarm` itself is an arena, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from fabric.stream import Stream
+from fabric.units import MS, SECOND
+from sim.coordinator_faults import LostCommits, StaleReads
+from sim.disk_faults import SlowDisk
+from sim.faults import Crash, Cut, Expire, Fault, Lossy, Outage, Slow
+from sim.gray import Echo, OnChairman, Pause, Sever
+from sim.insiders import Forger
+from sim.network_faults import BrokenLink
+from sim.scenario import Scenario
+from sim.streams import Streams
+from sim.swarm import swarm
+
+#: Faults begin when the tree has formed.
+FROM_S: Final = 12
+
+
+def rumours(seed: int) -> Scenario:
+    """One leaf cell: who is alive? Naps, forgers, deaths while the chairman cannot write."""
+    stream = Streams(seed).stream("arena", "rumours")
+    hosts = 5 + stream.below(4)
+    faults: list[Fault] = []
+    if stream.below(3) == 0:
+        faults += _naps(stream, hosts)
+    if stream.below(2):
+        victim = stream.below(hosts)  # one member hears of it only through others
+        faults.append(BrokenLink(15 * SECOND, victim, (victim + 1) % hosts, 30 * SECOND))
+        faults.append(Forger(15 * SECOND, (victim + 2) % hosts, 30 * SECOND, "suspicions"))
+    elif stream.below(2):
+        lie = ("suspicions", "deaths")[stream.below(2)]
+        faults.append(Forger(_at(stream, 20, 30), stream.below(hosts), 12 * SECOND, lie))  # type: ignore[arg-type]
+    if stream.below(2):  # nobody is removed meanwhile: members must bury and resurrect alone
+        faults.append(Outage(14 * SECOND, 100 * SECOND))
+        for _ in range(1 + stream.below(3)):
+            at_us, host, lasts_us = _at(stream, 15, 30), stream.below(hosts), _at(stream, 5, 9)
+            cut = Cut(at_us, (host,), lasts_us)
+            faults.append(cut if stream.below(2) else Pause(at_us, host, lasts_us))
+        if stream.below(2):
+            faults.append(Crash(_at(stream, 15, 20), stream.below(hosts), 60 * SECOND))
+    return _arena(seed, hosts, 110, faults, leaf_max=10)
+
+
+def whispers(seed: int) -> Scenario:
+    """One large leaf cell under heavy loss, and then nothing new: old news must still arrive."""
+    stream = Streams(seed).stream("arena", "whispers")
+    hosts = 12 + stream.below(4)
+    last = 60 + stream.below(20)
+    lossy = Lossy(_at(stream, 10, 12), _at(stream, 18, 22), 300_000 + stream.below(200_000))
+    # with so much loss some seem dead; nobody is removed
+    faults: list[Fault] = [lossy, Outage(9 * SECOND, 85 * SECOND)]
+    return _arena(
+        seed, hosts, 95, faults, leaf_max=20, place_rate=5, vm_life_s=5,
+        placements=tuple(range(last)),
+    )  # fmt: skip
+
+
+def decrees(seed: int) -> Scenario:
+    """A chairman at work while its coordinator comes and goes, lags, or keeps answers back."""
+    stream = Streams(seed).stream("arena", "decrees")
+    hosts = 8 + stream.below(6)
+    faults: list[Fault] = []
+    for nth in range(12):  # somebody to remove and to let in, all the time
+        down_us, wipe = _at(stream, 3, 8), stream.below(3) == 0
+        faults.append(Crash((FROM_S + 2 * nth) * SECOND, stream.below(hosts), down_us, wipe))
+    for _ in range(6):
+        at_us = _at(stream, FROM_S, FROM_S + 30)
+        one: tuple[Fault, ...] = (
+            LostCommits(at_us, 1 + stream.below(2)),
+            Outage(at_us, _at(stream, 1, 2)),
+            StaleReads(at_us, _at(stream, 2, 6)),
+            Expire(at_us),
+            OnChairman(at_us, Sever(0, 0, _at(stream, 1, 2))),
+            OnChairman(at_us, Pause(0, 0, _at(stream, 1, 6))),
+        )
+        faults.append(one[stream.below(len(one))])
+    return _arena(seed, hosts, 130, faults)
+
+
+def errands(seed: int) -> Scenario:
+    """Full hosts, hasty callers, entries that start over while answers are still under way."""
+    stream = Streams(seed).stream("arena", "errands")
+    hosts = 4 + stream.below(4)
+    faults: list[Fault] = []
+    if stream.below(2):
+        for nth in range(8):
+            host, at_us = stream.below(hosts), (FROM_S + 3 * nth) * SECOND
+            faults.append(Pause(at_us, host, _at(stream, 1, 4)))
+    if stream.below(2):
+        for nth in range(6):
+            host, at_us = stream.below(hosts), (FROM_S + 4 * nth) * SECOND
+            faults.append(Slow(at_us, 3 * SECOND, host, 500 + stream.below(1500)))
+    if stream.below(2):
+        faults.append(Echo(FROM_S * SECOND, 25 * SECOND, 300_000, 4 * SECOND))
+        for nth in range(12):
+            host, at_us = stream.below(hosts), (FROM_S + 2 * nth) * SECOND
+            faults.append(Crash(at_us, host, 500 * MS))
+    if stream.below(3) == 0:
+        faults.append(Lossy(_at(stream, FROM_S, FROM_S + 5), 20 * SECOND, 200_000))
+    return _arena(
+        seed, hosts, 115, faults, place_rate=(5, 20)[stream.below(2)], vm_life_s=5,
+        host_cpu=(4, 16)[stream.below(2)], vm_percent=(0, 40)[stream.below(2)],
+        pack_percent=(0, 100)[stream.below(2)],
+    )  # fmt: skip
+
+
+def disks(seed: int) -> Scenario:
+    """Disks that take their time, and processes that die meanwhile."""
+    stream = Streams(seed).stream("arena", "disks")
+    hosts = 4 + stream.below(4)
+    faults: list[Fault] = []
+    for nth in range(10):
+        host, at_us = stream.below(hosts), (FROM_S + 3 * nth) * SECOND
+        faults.append(SlowDisk(at_us, host, 2 * SECOND, 100 + stream.below(900)))
+        faults.append(Crash(at_us + _at(stream, 1, 2), host, 1 * SECOND))
+    return _arena(
+        seed, hosts, 110, faults, place_rate=20, vm_life_s=5, vm_percent=(0, 50)[stream.below(2)]
+    )
+
+
+def _naps(stream: Stream, hosts: int) -> list[Fault]:
+    """Hosts that stop for just so long that they are suspected, and wake to refute."""
+    return [
+        Pause((FROM_S + 3 * nth) * SECOND, stream.below(hosts), (1200 + stream.below(1500)) * MS)
+        for nth in range(10)
+    ]
+
+
+def _at(stream: Stream, least_s: int, most_s: int) -> int:
+    return least_s * SECOND + stream.below((most_s - least_s) * 1000 + 1) * MS
+
+
+def _arena(seed: int, hosts: int, duration_s: int, faults: list[Fault], **more: Any) -> Scenario:
+    faults.sort(key=lambda fault: fault.at_us)
+    small: dict[str, Any] = {"leaf_min": 3, "leaf_max": 6, "inner_min": 3, "inner_max": 6}
+    shape = small | {"place_rate": 2, "vm_life_s": 10} | more
+    return Scenario(
+        hosts=hosts, seed=seed, duration_s=duration_s, faults=tuple(faults), **shape
+    ).check()
+
+
+#: By name, as :class:`~sim.mutants.mutant.Mutant` has it.
+ARENAS: Final[dict[str, Callable[[int], Scenario]]] = {
+    "swarm": swarm,
+    "rumours": rumours,
+    "whispers": whispers,
+    "decrees": decrees,
+    "errands": errands,
+    "disks": disks,
+}
