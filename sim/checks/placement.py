@@ -146,6 +146,8 @@ class PlacementChecks:
         """What a second host reserved for a key is given back as soon as the first has it."""
         now = self._world.engine.now
         since = max(self._unreliable_us, self._restarts_us) + SECOND  # all answers have arrived
+        if self._world.abandoned:
+            return  # whom an abandoned host told of its promises, or did not, nobody knows
         self._roll.refresh()
         for row in self._roll.rows:
             node = row.node

@@ -60,6 +60,8 @@ class VerdictChecks:
         self._down_us: dict[int, int] = {}
         #: (cell, member) -> who accused it, or holds it for dead, and of which incarnation at most.
         self._accusers: dict[tuple[int, int], dict[int, int]] = {}
+        #: Who holds whom for dead: (node index, its start, cell, member).
+        self._buried: set[tuple[int, int, int, int]] = set()
         if len(world.hosts) <= MANY:
             self._tap()
 
@@ -146,9 +148,16 @@ class VerdictChecks:
     # --- at each verdict --------------------------------------------------------------------------
 
     def notice(self, node: Node, notice: object) -> None:
-        """A peer holds another for dead."""
-        if not isinstance(notice, MemberNotice) or notice.state != DEAD:
+        """A peer changed its mind about another: judged when it holds it for dead."""
+        if not isinstance(notice, MemberNotice):
             return
+        row = (node.index, node.generation, notice.cell, notice.key)
+        if notice.state != DEAD:
+            self._buried.discard(row)
+            return
+        if row in self._buried:
+            return  # dead it was; others say so of a later incarnation
+        self._buried.add(row)
         world = self._world
         ours = cells_of(node).gossip.get(notice.cell)
         if ours is None or len(world.hosts) > MANY:
