@@ -3,7 +3,7 @@
 * ``status-fell``: what is held of a member's status or load never goes back to older news.
 * ``healthy-failed``: nobody holds a member for dead that no fault has touched, while two more
   sound members of the cell live: no single one, forging or not, may bring that about.
-* ``cheap-verdict``: a verdict has as many witnesses as are needed, counted by who really accused.
+* ``cheap-verdict``: a verdict has as many witnesses as are needed, each another member.
 * ``hasty-verdict``: a member is not held for dead under an incarnation that it has only just
   begun to speak under: the time to refute is counted from there.
 * ``death-unnoticed``: whoever died is held for dead by those that could watch in peace.
@@ -13,15 +13,14 @@ Looks at all tables each second; fabrics of more than :data:`MANY` hosts are lef
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fabric.gossip.cell import CellGossip
 from fabric.gossip.members import REFUTATION_BITS, Member
 from fabric.gossip.suspicion import WITNESSES
 from fabric.peer.notices import MemberNotice
 from fabric.units import SECOND
-from fabric.wire.gossip import DEAD, Suspect
-from sim.insiders import Forger
+from fabric.wire.gossip import DEAD
 from sim.inspect import cells_of
 
 if TYPE_CHECKING:
@@ -58,27 +57,8 @@ class VerdictChecks:
         self._spoken: dict[tuple[int, int], int] = {}
         #: Node index -> since when it does not run.
         self._down_us: dict[int, int] = {}
-        #: (cell, member) -> who accused it, or holds it for dead, and of which incarnation at most.
-        self._accusers: dict[tuple[int, int], dict[int, int]] = {}
         #: Who holds whom for dead: (node index, its start, cell, member).
         self._buried: set[tuple[int, int, int, int]] = set()
-        if len(world.hosts) <= MANY:
-            self._tap()
-
-    def _tap(self) -> None:
-        """Note who accuses whom: each witness says so to every member in person."""
-        fingerprints = self._world.engine.fingerprints
-        mark = fingerprints[Suspect]
-
-        def tapped(message: Any, sender: int) -> int:
-            self._accused(message.cell, message.key, message.incarnation, sender)
-            return mark(message, sender)
-
-        fingerprints[Suspect] = tapped
-
-    def _accused(self, cell: int, key: int, incarnation: int, by: int) -> None:
-        accusers = self._accusers.setdefault((cell, key), {})
-        accusers[by] = max(accusers.get(by, 0), incarnation)
 
     # --- each second ------------------------------------------------------------------------------
 
@@ -162,7 +142,11 @@ class VerdictChecks:
         ours = cells_of(node).gossip.get(notice.cell)
         if ours is None or len(world.hosts) > MANY:
             return
-        self._count_witnesses(node, ours, ours.members[notice.key])
+        needed = min(WITNESSES, ours.living + 1)
+        if len(set(notice.accusers)) < needed:
+            detail = f"cell {notice.cell}: {notice.key:x} is held for dead on the word of"
+            detail += f" {len(notice.accusers)}, {needed} are needed"
+            world.violation("cheap-verdict", (node,), detail)
         other = world.engine.by_id.get(notice.key)
         if other is None or not other.alive:
             return
@@ -182,19 +166,6 @@ class VerdictChecks:
             if sum([self._sound(n, notice.cell) for n in nodes]) >= 2:
                 detail = f"cell {notice.cell}: holds {other.role.name} for dead, which is well"
                 world.violation("healthy-failed", (node, other), detail)
-
-    def _count_witnesses(self, node: Node, gossip: CellGossip, member: Member) -> None:
-        incarnation = member.news.incarnation
-        accusers = self._accusers.get((gossip.cell, member.key), {})
-        witnesses = {by for by, accused in accusers.items() if accused >= incarnation}
-        for fault in self._world.plan:
-            if isinstance(fault, Forger) and fault.lie == "deaths":
-                witnesses.add(self._world.host(fault.host).node_id)  # a verdict is its word
-        needed = min(WITNESSES, gossip.living + 1)
-        if len(witnesses) < needed:
-            detail = f"cell {gossip.cell}: {member.key:x} is held for dead on the word of"
-            self._world.violation("cheap-verdict", (node,), f"{detail} {len(witnesses)}")
-        self._accused(gossip.cell, member.key, incarnation, node.node_id)
 
     def _sound(self, node: Node, cell: int) -> bool:
         """Whether ``node`` has long been in ``cell``, and no fault has touched it meanwhile."""
