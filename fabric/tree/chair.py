@@ -67,7 +67,10 @@ class ChairLease:
         """Take a campaign's answer. Returns true when the chair has just become ours."""
         self.pending = 0
         self.holder = chair.holder
-        # an emptied coordinator counts its leases anew, and may come to the same epoch
+        # An emptied coordinator counts its leases anew, and may come to the same epoch.  So may one
+        # that was restored from before our election; that shows only at our next write, which is
+        # refused, since the versions of the records fell back.  Nothing is lost by then: peers go
+        # on with what they hold, and any other chairman is halted by what its own peer knows.
         another = chair.coordinator_id != self.coordinator_id
         self.coordinator_id = chair.coordinator_id
         until = self.sent_at + self.settings.chair_lease_us

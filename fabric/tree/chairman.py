@@ -664,6 +664,7 @@ class Chairman:
         assert self.topo is not None
         telling.spread(self.plan, self.topo, self.me, cells, moved, out)
         self._come_back(now, out)
+        self.seen = max(self.seen, self.topo.order)  # we are a witness ourselves
         self._doubt_what_was_read(out)
 
 

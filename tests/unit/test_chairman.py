@@ -393,6 +393,43 @@ def test_an_old_copy_is_recognised_and_nothing_is_written_until_it_is_mended() -
     assert other.chairman.presides(other.now)
 
 
+def restored_under_the_same_lease() -> tuple[Bench, dict[bytes, bytes]]:
+    """Return a second chairman whose coordinator fell back to before its election, and the copy."""
+    bench = formed()
+    old = Rows(bench.rows)
+    assert bench.chairman.topo is not None
+    second = take_over(bench, seen=bench.chairman.topo.order)
+    second.run(2 * SECOND)
+    second.join(7)
+    second.run(5 * SECOND)
+    epoch = second.chairman.lease.epoch
+    second.rows.clear()
+    second.rows.update(old)
+    end_chair(second.rows)
+    second.run(2 * SECOND)
+    assert second.chairman.lease.epoch == epoch  # the copy counts to the same number again
+    return second, written(second)
+
+
+def test_an_old_copy_that_grants_the_same_lease_again_is_noticed_by_the_next_write() -> None:
+    bench, copy = restored_under_the_same_lease()
+    assert bench.chairman.presides(bench.now)
+    bench.join(8)
+    bench.run(5 * SECOND)
+    assert bench.chairman.state == HALTED
+    assert bench.notices[-1].what == "halted"
+    assert written(bench) == copy
+
+
+def test_an_old_copy_is_noticed_by_whoever_comes_after_the_one_that_did_not() -> None:
+    bench, copy = restored_under_the_same_lease()
+    assert bench.chairman.topo is not None
+    third = take_over(bench, seen=bench.chairman.topo.order)
+    third.run(5 * SECOND)
+    assert third.chairman.state == HALTED
+    assert written(third) == copy
+
+
 def test_a_chairman_that_just_started_asks_the_roots_seats_before_it_writes() -> None:
     bench = formed()
     other = take_over(bench)
