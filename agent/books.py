@@ -104,6 +104,11 @@ class Books:
     # --- what the peer asks -----------------------------------------------------------------------
 
     @property
+    def draining(self) -> bool:
+        """Whether the host takes no new placements."""
+        return self._draining
+
+    @property
     def due(self) -> int:
         """When :meth:`tick` wants to be called next."""
         return min(self._expiry, self._lifecycle.due)

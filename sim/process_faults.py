@@ -86,8 +86,11 @@ class Draining:
         drain(True)
 
         def end() -> None:
-            drain(False)
-            world.fault_over()
+            if node.alive:
+                drain(False)
+                world.fault_over()
+            else:  # it remembers over a restart
+                engine.at(engine.now + SECOND, end)
 
         engine.at(engine.now + self.lasts_us, end)
 

@@ -178,6 +178,7 @@ def _verdict(node: Node, books: Books, request: PlacementRequest) -> str:
     """Say whether the host can take the request, from its rows alone."""
     spec = books.spec
     free = dict(spec.datastores)
+    labels = spec.draining_labels if books.draining else spec.labels
     cpu, memory_mb = spec.cpu, spec.memory_mb
     rows: list[Reservation | Vm] = [*books.reservations.values(), *books.vms.values()]
     for row in rows:
@@ -185,4 +186,4 @@ def _verdict(node: Node, books: Books, request: PlacementRequest) -> str:
         memory_mb -= row.memory_mb
         if row.disk_mb:
             free[row.datastore] -= row.disk_mb
-    return host_verdict(request, format_id(node.node_id), spec.labels, (cpu, memory_mb), free)
+    return host_verdict(request, format_id(node.node_id), labels, (cpu, memory_mb), free)
