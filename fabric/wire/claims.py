@@ -81,7 +81,8 @@ def topo_claim(topo: Topo) -> list[Any]:
 def record_claim(record: CellRecord) -> list[Any]:
     return [
         RECORD, record.cell, record.level, record.parent, record.order, record.electorate,
-        record.term_floor, record.members, record.observers, record.seats,
+        record.term_floor, record.members, record.observers, record.seats, record.domains,
+        record.located,
     ]  # fmt: skip
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fabric.counters import Counters
 from fabric.machine import Contact
 from fabric.peer.attestor import JOIN_VALID_S, MAX_VERSION_STEP, Attestor
-from fabric.wire.claims import Attested
+from fabric.wire.claims import Attested, join_claim, record_claim, topo_claim
 from fabric.wire.codec import decode_frame, encode_frame
 from fabric.wire.tree import (
     HOST,
@@ -146,6 +148,17 @@ def test_a_message_that_names_a_signer_it_does_not_show_is_a_bad_frame(
     assert isinstance(sealed, Attested)
     assert other.takes(CHAIRMAN, dataclasses.replace(sealed, signers=())) is None
     assert other.counters["bad_frames"] == 1
+
+
+@pytest.mark.parametrize(
+    ("claim", "example"),
+    [(join_claim, Join), (topo_claim, Topo), (record_claim, CellRecord)],
+)
+def test_every_field_is_part_of_the_claim(claim: Any, example: Any) -> None:
+    """A field that is added and not signed could be changed by whoever passes it on."""
+    names = [field.name for field in dataclasses.fields(example) if field.name != "hops"]
+    values = {name: f"value of {name}" for name in names}
+    assert claim(SimpleNamespace(**values))[1:] == list(values.values())
 
 
 def test_versions_jump_by_a_bound(chairman: Node, other: Node) -> None:
