@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: How often a report is repeated until the chairman's record agrees with it.
 REPORT_US = 2 * SECOND
 
+#: A cell with one seat (of two hosts) gets its inquest so soon: a restart takes longer anyway.
+LONE_SEAT_US = 4 * SECOND
+
 
 class Duties:
     """The recurring work of one peer in its cells."""
@@ -99,7 +102,10 @@ class Duties:
                 cells.introduce(cell, out)  # we may know too little yet
         since = self.ownerless.setdefault(cell, now)
         cells.leases.stand(ownership, now, out)
-        if now - since >= cells.settings.ownerless_us:
+        # a single seat that dies leaves nobody to elect: nothing is gained by waiting for long
+        lone = len(ownership.seats) == 1
+        patience = LONE_SEAT_US if lone else cells.settings.ownerless_us
+        if now - since >= patience:
             last = owner or Owner(cell, NO_ORDER, 0, cells.me)
             self._send_report(Report(last, (), (), True), cell, now, out)
             cells.joiner.doubt(now, out)  # it may have gone on without us
