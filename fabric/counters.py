@@ -53,6 +53,7 @@ COUNTED: Final[Mapping[str, str]] = {
     "rotations": "keys of this peer changed for new ones",
     "sent_bytes": "bytes of frames handed to ZeroMQ",
     "unauthenticated_frames": "frames without an identity, with keys in use",
+    "unproven_claims": "signed claims of peers that did not hold",
     "unknown_types": "messages of types that this version does not know",
 }
 

@@ -16,6 +16,7 @@ from fabric.tree import chairman as chair
 from fabric.tree.chairman import Chairman
 from fabric.tree.departures import FREEZE_WINDOW_US, THAW_US, freeze_mark
 from fabric.tree.owner import OWNING
+from fabric.tree.planner import Plan
 from fabric.tree.seats import Seat
 from fabric.wire.seeing import (
     CellStory,
@@ -117,7 +118,17 @@ def why(chairman: Chairman, node: int, now: int) -> Why:
         ago_us=max(now - reason.at, 0) if reason is not None else 0,
         chairman=chairman.me,
         elected_us=max(now - chairman.elected_at, 0),
+        domain=plan.domain.get(node, ""),
+        zone_hosts=_zone_hosts(plan, node),
     )
+
+
+def _zone_hosts(plan: Plan, node: int) -> int:
+    """Return how many hosts of the zone of ``node`` share its leaf cell."""
+    leaf = plan.cells.get(plan.home.get(node, 0))
+    if leaf is None or not plan.zone(node):
+        return 0
+    return sum([plan.zone(member) == plan.zone(node) for member in leaf.members])
 
 
 def cell_story(cells: Cells, cell: int, now: int) -> CellStory | FabricError:

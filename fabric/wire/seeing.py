@@ -181,6 +181,10 @@ class Why:
     ago_us: Int
     chairman: Contact
     elected_us: Int
+    domain: Text = ""
+    """Its fault domain: ``zone/rack``, as far as it told any."""
+    zone_hosts: Int = 0
+    """Hosts of its zone in the same leaf cell, itself included."""
 
 
 # --- a cell ---------------------------------------------------------------------------------------

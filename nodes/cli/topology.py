@@ -279,6 +279,10 @@ def why_lines(why: Why) -> list[str]:
                      f"{duration(why.elected_us)} ago")
     lines.append(f"  cell {leaf.cell} has {leaf.members} hosts; it splits above {leaf.largest} "
                  f"and merges below {leaf.smallest}")
+    if why.domain:
+        zone, _, rack = why.domain.partition("/")
+        lines.append(f"  it is of zone {zone or '-'}, rack {rack or '-'}; {why.zone_hosts} of the "
+                     "cell's hosts are of that zone")
     seats = ", ".join(map(str, why.seats))
     lines.append(f"  it votes on the owner of cell {seats}" if seats
                  else "  it has no seat in any cell")
@@ -291,6 +295,7 @@ def why_object(why: Why) -> dict[str, Any]:
         **contact_object(why.contact), "observer": why.observer,
         "path": [{"cell": s.cell, "level": s.level, "members": s.members, "min": s.smallest,
                   "max": s.largest} for s in why.path],
+        "domain": why.domain or None, "zone_hosts": why.zone_hosts,
         "seats": list(why.seats), "reason": why.what or None, "from_cell": why.other or None,
         "order": order_object(why.order) if why.what else None,
         "ago_us": why.ago_us if why.what else None,

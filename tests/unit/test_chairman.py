@@ -16,6 +16,7 @@ from fabric.coordination.rules import carry_out, chair_of, create, end_chair
 from fabric.errors import Conflict
 from fabric.machine import Contact, ListSink
 from fabric.peer import seeing
+from fabric.peer.seeing import why
 from fabric.settings import Settings
 from fabric.tree.chairman import HALTED, JOIN_GRACE_US, Chairman, ChairmanNotice
 from fabric.units import MS, SECOND
@@ -692,3 +693,22 @@ def test_a_halted_chairman_adopts_what_it_is_given_and_tells_of_every_state() ->
     assert bench.chairman.topo is not None
     assert bench.chairman.topo.order.generation == topo.order.generation + 1
     assert {c.cell for c in bench.chairman.plan.cells.values()} == {r.cell for r in records}
+
+
+def test_the_chairman_says_why_a_host_is_where_it_is() -> None:
+    bench = Bench()
+    bench.run(SECOND)
+    for number in (1, 2, 3):
+        join = Join(host(number), 1, HOST, "z1", 0, 0)
+        bench.chairman.on_join(join, bench.now, bench.out)
+    bench.run(2 * SECOND)
+    told = why(bench.chairman, 2, bench.now)
+    assert (told.what, told.path[0].members, told.domain) == ("joined", 3, "z1")
+    assert told.zone_hosts == 3 and told.ago_us > 0 and told.chairman == CHAIR
+    assert why(bench.chairman, 99, bench.now).path == ()
+    # another chairman only knows that it was there
+    heir = Bench(bench.rows, create_topology=False)
+    heir.now = bench.now + SETTINGS.chair_lease_us + SECOND
+    heir.run(2 * SECOND)
+    inherited = why(heir.chairman, 2, heir.now)
+    assert (inherited.what, inherited.path) == ("", told.path)
