@@ -50,6 +50,7 @@ COUNTED: Final[Mapping[str, str]] = {
     "receive_errors": "defects of the receiving driver",
     "refused_cards": "certificates that peers refused or that we did",
     "refused_keys": "connections refused because of their key",
+    "repeated_alarms": "alarms that were told a moment before, and not again",
     "rotations": "keys of this peer changed for new ones",
     "sent_bytes": "bytes of frames handed to ZeroMQ",
     "unauthenticated_frames": "frames without an identity, with keys in use",

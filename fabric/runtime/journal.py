@@ -20,6 +20,7 @@ from fabric.limits import MAX_EVENT_PAGE, MAX_EVENT_PAGE_BYTES, MAX_EVENT_TEXT, 
 from fabric.peer import notices
 from fabric.tree import chronicle
 from fabric.tree.chair import ChairmanNotice
+from fabric.units import SECOND
 from fabric.wire.gossip import ALIVE, DEAD, LEFT
 from fabric.wire.seeing import EventRow, Events
 from fabric.wire.tree import Order, Owner, Topo
@@ -32,6 +33,11 @@ KINDS: Final = (
     *("freeze", "thaw", "alarm"),
 )
 
+ALARM: Final = "alarm"
+#: The same alarm is told again after so long.
+ALARM_AGAIN_US: Final = 60 * SECOND
+#: Different alarms that are remembered for that.
+MAX_ALARMS: Final = 64
 #: An event beside its text, encoded: five numbers at their longest and a short word.
 _ROW_BYTES: Final = 64
 
@@ -57,6 +63,7 @@ class Journal:
         self._known: dict[tuple[int, int], tuple[int, int]] = {}  # (cell, key) -> see `heard`
         self._chairman: tuple[Sequence[int], int] | None = None  # epoch and node
         self._owners: dict[int, tuple[tuple[Order, int] | None, int]] = {}  # cell -> stamp, node
+        self._alarms: dict[str, int] = {}  # text -> when it was told last
         self._news: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -80,6 +87,9 @@ class Journal:
         """Note an event of the edge itself."""
         if len(text) > MAX_EVENT_TEXT:
             text = text[: MAX_EVENT_TEXT - 3] + "..."
+        if kind == ALARM and self._just_told(text):
+            self._counters.count("repeated_alarms")
+            return
         self._last += 1
         if len(self._rows) == MAX_EVENTS:
             self._counters.count("forgotten_events")
@@ -87,6 +97,17 @@ class Journal:
         if self._news is not None:
             self._news.set()
             self._news = None
+
+    def _just_told(self, text: str) -> bool:
+        """Whether the same alarm was told a moment ago: who causes it again must not drown others."""
+        now, told = self._clock(), self._alarms
+        if now - told.get(text, -ALARM_AGAIN_US) < ALARM_AGAIN_US:
+            return True
+        told.pop(text, None)
+        told[text] = now
+        if len(told) > MAX_ALARMS:
+            del told[next(iter(told))]
+        return False
 
     def look(self, me: int, topo: Topo | None, owners: Iterable[Owner]) -> None:
         """Note who is chairman and who owns the cells above us, where that has changed.

@@ -14,7 +14,7 @@ from fabric.limits import MAX_EVENT_PAGE, MAX_EVENT_TEXT, MAX_EVENTS
 from fabric.machine import Contact
 from fabric.peer import notices
 from fabric.runtime.desk import Desk
-from fabric.runtime.journal import _DESCRIBERS, KINDS, Journal
+from fabric.runtime.journal import _DESCRIBERS, ALARM_AGAIN_US, KINDS, Journal
 from fabric.runtime.measures import metrics
 from fabric.tree import chronicle
 from fabric.tree.chair import ChairmanNotice
@@ -149,7 +149,7 @@ def test_no_notice_is_left_out() -> None:
 def test_the_ring_forgets_the_oldest_and_says_how_many() -> None:
     pen = Pen()
     for number in range(MAX_EVENTS + 10):
-        pen.journal.add("alarm", f"{number}")
+        pen.journal.add("move", f"{number}")
     page = pen.journal.page(3)
     assert page.missed == 7
     assert [row.number for row in page.rows] == list(range(11, 11 + MAX_EVENT_PAGE))
@@ -159,10 +159,22 @@ def test_the_ring_forgets_the_oldest_and_says_how_many() -> None:
     assert pen.journal.page(MAX_EVENTS + 10).rows == ()
 
 
+def test_the_same_alarm_is_told_once_a_minute_and_drowns_no_other() -> None:
+    pen = Pen()
+    for _ in range(1000):
+        pen.journal.take(notices.JoinRefusedNotice("WrongKey", "a stranger knocks"))
+    pen.journal.take(notices.DiskNotice("no space"))
+    assert [row.kind for row in pen.journal.page(0).rows] == ["alarm", "alarm"]
+    assert pen.counters["repeated_alarms"] == 999
+    pen.now += ALARM_AGAIN_US
+    pen.journal.take(notices.JoinRefusedNotice("WrongKey", "a stranger knocks"))
+    assert len(pen.journal.page(0).rows) == 3
+
+
 def test_the_longest_page_fits_into_a_frame() -> None:
     pen = Pen()
     for _ in range(MAX_EVENT_PAGE):
-        pen.journal.add("alarm", "€" * 1000, 1 << 61, 1 << 61)
+        pen.journal.add("move", "€" * 1000, 1 << 61, 1 << 61)
     page = pen.journal.page(0)
     assert all(len(row.text) == MAX_EVENT_TEXT for row in page.rows)
     assert 40 < len(page.rows) < MAX_EVENT_PAGE and page.more
