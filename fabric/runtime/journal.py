@@ -99,7 +99,7 @@ class Journal:
             self._news = None
 
     def _just_told(self, text: str) -> bool:
-        """Whether the same alarm was told a moment ago: who causes it again must not drown others."""
+        """Whether this alarm was told a moment ago: who repeats it must not drown others."""
         now, told = self._clock(), self._alarms
         if now - told.get(text, -ALARM_AGAIN_US) < ALARM_AGAIN_US:
             return True
