@@ -15,6 +15,7 @@ A seat grants the cell's lease to one asker at a time, for ``lease_us`` from whe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from fabric.errors import BadFrame
 from fabric.machine import NEVER, Contact, Message, Sink, Write
@@ -29,6 +30,10 @@ from fabric.wire.tree import (
     Order,
     Vacant,
 )
+
+#: An asker may have seen so many more elections than we have. A new electorate starts 2**20 above
+#: the old one, and nobody is to use up the numbers in between by naming a far one.
+MAX_TERM_STEP: Final = 1 << 18
 
 
 @dataclass(slots=True)
@@ -98,6 +103,8 @@ class Seat:
         other = ask.term == self.term and not (
             self.grantee is not None and self.grantee.node_id == ask.asker.node_id
         )
+        if ask.term > self.term + MAX_TERM_STEP:
+            stale = True
         if stale or wait > 0 or (other and not ask.pre):
             deny = LeaseDeny(
                 self.cell, self.term, ask.number, self.electorate, holder, max(wait, 0)

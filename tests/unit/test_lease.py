@@ -3,7 +3,7 @@
 from fabric.machine import Contact, ListSink
 from fabric.settings import Settings
 from fabric.tree.owner import ASKING, IDLE, OWNING, PRE, WAITING, Ownership
-from fabric.tree.seats import Seat, seat_key
+from fabric.tree.seats import MAX_TERM_STEP, Seat, seat_key
 from fabric.wire.tree import CellRecord, LeaseAsk, LeaseDeny, LeaseGrant, Order, Vacant
 
 SETTINGS = Settings()
@@ -49,6 +49,15 @@ def test_an_equal_term_of_another_asker_is_refused_even_after_it_lapsed() -> Non
     deny, _ = seat.ask(ask(B, 5), 5_000_000)
     assert isinstance(deny, LeaseDeny)
     assert deny.term == 5
+
+
+def test_nobody_uses_the_terms_up() -> None:
+    seat = Seat(record(floor=1 << 20), SETTINGS, None, 0)
+    for far in ((1 << 20) + MAX_TERM_STEP + 1, 1 << 61):
+        deny, writes = seat.ask(ask(A, far), 0)
+        assert isinstance(deny, LeaseDeny) and writes == ()
+    grant, _ = seat.ask(ask(A, (1 << 20) + MAX_TERM_STEP), 0)
+    assert isinstance(grant, LeaseGrant)
 
 
 def test_after_a_restart_a_seat_grants_nothing_for_one_lease() -> None:
