@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from fabric.attestor import Attestor
 from fabric.counters import Counters
 from fabric.machine import Message
-from fabric.peer.attestor import Attestor
 from fabric.units import SECOND
 from fabric.wire.trust import CANDIDATE
 from sim.inspect import paths_of

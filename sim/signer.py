@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fabric.peer.attestor import Identity
+from fabric.attestor import Identity
 from fabric.stream import mix
 from fabric.wire.trust import Signed
 

@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol
 
 import zmq
 
+from fabric.attestor import Attestor
 from fabric.counters import Counters
 from fabric.errors import (
     FabricError,
@@ -36,7 +37,6 @@ from fabric.errors import (
 )
 from fabric.limits import MAX_IDENTITIES
 from fabric.machine import Message
-from fabric.peer.attestor import Attestor
 from fabric.transport.address import TcpAddress
 from fabric.transport.cards import CardDesk
 from fabric.transport.interface import OnTrouble

@@ -1,4 +1,4 @@
-"""Ed25519 signatures of a running peer: the attestor's :class:`~fabric.peer.attestor.Signer`.
+"""Ed25519 signatures of a running peer: the attestor's :class:`~fabric.attestor.Signer`.
 
 Keys and certificates are those that the guard has in use at the moment, so a rotation and a
 revocation take effect here too.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from fabric.attestor import Identity
 from fabric.errors import FabricError
-from fabric.peer.attestor import Identity
 from fabric.transport.keys import sign, verifies
 from fabric.wire.trust import Certificate, Signed
 

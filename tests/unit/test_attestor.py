@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from fabric.attestor import JOIN_VALID_S, MAX_VERSION_STEP, Attestor
 from fabric.counters import Counters
 from fabric.machine import Contact
-from fabric.peer.attestor import JOIN_VALID_S, MAX_VERSION_STEP, Attestor
 from fabric.wire.claims import Attested, join_claim, record_claim, topo_claim
 from fabric.wire.codec import decode_frame, encode_frame
 from fabric.wire.tree import (
