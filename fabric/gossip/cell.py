@@ -299,7 +299,10 @@ class CellGossip(Table):
             if member is None:
                 if news.key == self.key and news is not self.news:
                     self._about_me(news, now, out)
-            elif news is not member.news or not member.sworn:
+            elif news is not member.news or (
+                # what we hold is nothing new, but for its own word where we had only hearsay
+                not member.sworn and sender in (member.key, news.contact.node_id)
+            ):
                 self._merge_one(sender, member, news, now, out)
 
     def _merge_one(self, sender: int, member: Member, news: News, now: int, out: Sink) -> None:
