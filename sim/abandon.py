@@ -48,9 +48,9 @@ class Abandoned:
             elif self.how == "gray":
                 network.treat(only_pings(node))
             elif self.how == "disk":
-                node.disk.slow = HANGS
+                node.disk.slowed.append(HANGS)
             elif self.how == "slow":
-                network.slow[node.index] = SLOW * network.slow.get(node.index, 1)
+                network.slow_down(node.index, SLOW)
             elif self.how == "stalled":
                 world.hypervisors.stalled_until[node.index] = FOR_EVER
         if self.how in ("cut", "mute"):

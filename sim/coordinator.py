@@ -86,8 +86,8 @@ class VirtualCoordinator:
         self.lose_answers = 0
         #: The same for commits alone.
         self.lose_commits = 0
-        #: Factor on the time that a question takes there and back.
-        self.slow = 1
+        #: Factors on the time that a question takes there and back; the worst counts.
+        self.slowed: list[int] = []
         #: What readings are answered from while its replicas lag; ``None``: from the truth.
         self.lagging: Copy | None = None
         #: The newest state, while what is stored is an older one or nothing.
@@ -105,8 +105,9 @@ class VirtualCoordinator:
         stream = self._streams.get(node.index)
         if stream is None:  # one for each asker: what others ask changes nothing for it
             stream = self._streams[node.index] = engine.streams.stream("coordinator", node.index)
-        there = (HALF_MIN_US + stream.below(HALF_SPREAD_US)) * self.slow
-        back = (HALF_MIN_US + stream.below(HALF_SPREAD_US)) * self.slow
+        slow = max(self.slowed, default=1)
+        there = (HALF_MIN_US + stream.below(HALF_SPREAD_US)) * slow
+        back = (HALF_MIN_US + stream.below(HALF_SPREAD_US)) * slow
         generation = node.generation
 
         def arrive() -> None:

@@ -31,10 +31,10 @@ class SlowCoordinator:
 
     def begin(self, world: World) -> None:
         coordinator = world.coordinator
-        coordinator.slow *= self.factor
+        coordinator.slowed.append(self.factor)
 
         def end() -> None:
-            coordinator.slow //= self.factor
+            coordinator.slowed.remove(self.factor)
 
         end_after(world, self.lasts_us, end)
 

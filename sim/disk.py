@@ -45,7 +45,7 @@ class Disk:
 
     __slots__ = (
         "_commit", "_honest", "_node", "_stream", "_unsynced", "_waiting", "broke_promises",
-        "commits", "failing", "failures", "on_commit", "records", "slow", "unreadable",
+        "commits", "failing", "failures", "on_commit", "records", "slowed", "unreadable",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
@@ -56,8 +56,8 @@ class Disk:
         self._waiting: list[_Pending] = []
         self._commit: list[_Pending] = []
         self.commits = 0
-        #: Factor on the time that a commit takes.
-        self.slow = 1
+        #: Factors on the time that a commit takes; the worst counts.
+        self.slowed: list[int] = []
         #: Why commits fail: an errno's name, or nothing.
         self.failing = ""
         self.failures = 0
@@ -88,7 +88,7 @@ class Disk:
 
     def _begin(self) -> None:
         self._commit, self._waiting = self._waiting, []
-        delay = (FSYNC_MIN_US + self._stream.below(FSYNC_SPREAD_US)) * self.slow
+        delay = (FSYNC_MIN_US + self._stream.below(FSYNC_SPREAD_US)) * max(self.slowed, default=1)
         self._node.engine.after(delay, self._node, self._done)
         if self.on_commit is not None:
             hook, self.on_commit = self.on_commit, None

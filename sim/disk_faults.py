@@ -32,10 +32,10 @@ class SlowDisk:
 
     def begin(self, world: World) -> None:
         disk = world.host(self.host).disk
-        disk.slow *= self.factor
+        disk.slowed.append(self.factor)
 
         def end() -> None:
-            disk.slow //= self.factor
+            disk.slowed.remove(self.factor)
 
         end_after(world, self.lasts_us, end)
 

@@ -186,18 +186,8 @@ class Slow:
         return (self.host,), self.lasts_us
 
     def begin(self, world: World) -> None:
-        network = world.engine.network
         index = world.host(self.host).index
-        network.slow[index] = network.slow.get(index, 1) * self.factor
-        network.changed()
-
-        def end() -> None:
-            network.slow[index] //= self.factor
-            if network.slow[index] == 1:
-                del network.slow[index]
-            network.changed()
-
-        end_after(world, self.lasts_us, end)
+        end_after(world, self.lasts_us, world.engine.network.slow_down(index, self.factor))
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,7 @@ class Network:
         self.late_us = 0
         #: Node index -> factor on the latency of all that it sends or gets.
         self.slow: dict[int, int] = {}
+        self._slowed: dict[int, list[int]] = {}
         #: Whether :meth:`shape` must see each message.
         self.rough = False
         self.duplicated = 0
@@ -167,6 +168,28 @@ class Network:
     def unreliable(self) -> bool:
         """Whether messages may be lost, cut off, repeated late or handled now."""
         return bool(self.loss_ppm or self.partitions or self.echo_ppm or self.handlings)
+
+    def slow_down(self, index: int, factor: int) -> Callable[[], None]:
+        """Slow a node down; the returned function ends that. Of several factors the worst counts.
+
+        (Multiplied, a few of them would stop it for longer than any run.)
+        """
+        factors = self._slowed.setdefault(index, [])
+
+        def apply() -> None:
+            if factors:
+                self.slow[index] = max(factors)
+            else:
+                self.slow.pop(index, None)
+            self.changed()
+
+        def end() -> None:
+            factors.remove(factor)
+            apply()
+
+        factors.append(factor)
+        apply()
+        return end
 
     def treat(self, handling: Handling) -> Callable[[], None]:
         """Have ``handling`` look at each message; the returned function ends that."""
