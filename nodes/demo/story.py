@@ -154,7 +154,9 @@ class Story:
         """Make the keys of a new node."""
         if self.keys is None:
             return None
-        return self.keys.issue(name, rights=CANDIDATE, valid_s=_KEYS_VALID_S)
+        candidate = name in [f"p{number:02d}" for number in range(1, CANDIDATES + 1)]
+        rights = CANDIDATE if candidate else 0
+        return self.keys.issue(name, rights=rights, valid_s=_KEYS_VALID_S)
 
     async def _form(self, began: float) -> None:
         stage = next(s for s in self.scene.stages if s.result.endswith("processes are up"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import secrets
 import socket
-from pathlib import Path
+from pathlib import Path as FilePath
 
 import pytest
 import zmq
@@ -18,17 +19,19 @@ from fabric.errors import (
     CertificateRevoked,
     KeyFileError,
 )
+from fabric.machine import Contact
 from fabric.transport.keys import ClusterKeys, NodeKeys, load_node
 from fabric.transport.zmq import ZmqTransport
 from fabric.wire import codec
 from fabric.wire.codec import encode_frame, encode_record
 from fabric.wire.common import Done, Failure
+from fabric.wire.tree import Join, Order, Path, Topo
 from fabric.wire.trust import CARD, Card, Revocations
 from tests.real.keyed import KeyedPeer, cluster, issue, until
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> ClusterKeys:
+def keys(tmp_path: FilePath) -> ClusterKeys:
     return cluster(tmp_path / "keys")
 
 
@@ -87,6 +90,26 @@ async def test_the_claimed_sender_must_be_the_authenticated_one(keys: ClusterKey
         sock.close()
 
 
+async def test_what_an_insider_says_in_anothers_name_is_not_delivered(keys: ClusterKeys) -> None:
+    """Its key is good, its claims are not; what a candidate sealed comes through, also from it."""
+    chairman, insider = issue(keys, "chairman"), issue(keys, "insider", rights=0)
+    topo = Topo(Order(1, 1, 5), 9, Contact(chairman.node_id, "tcp://127.0.0.1:1"), 7, 8)
+    forged = dataclasses.replace(
+        topo, order=Order(1, 1, 6), chairman=Contact(insider.node_id, "tcp://127.0.0.1:2")
+    )
+    stranger = Contact(5, "tcp://127.0.0.1:2")
+    async with (
+        KeyedPeer(issue(keys, "a")) as a, KeyedPeer(chairman) as honest, KeyedPeer(insider) as bad,
+    ):  # fmt: skip
+        honest.send(bad, Path(topo, (), ()))
+        await bad.next()
+        bad.send(a, Path(forged, (), ()))
+        bad.send(a, Join(stranger, 1, 0, "", 0, 1))
+        bad.send(a, Path(topo, (), ()))
+        assert await a.next() == (insider.node_id, Path(topo, (), ()))
+        assert a.counters["unproven_claims"] == 2
+
+
 async def test_a_revoked_node_is_cut_off_while_it_is_connected(keys: ClusterKeys) -> None:
     bad = issue(keys, "bad")
     async with (
@@ -134,7 +157,7 @@ async def test_the_word_of_a_revocation_spreads_by_itself(keys: ClusterKeys) -> 
 
 
 async def test_a_forged_or_old_revocation_list_changes_nothing(
-    keys: ClusterKeys, tmp_path: Path
+    keys: ClusterKeys, tmp_path: FilePath
 ) -> None:
     other = cluster(tmp_path / "other", "test")
     issue(other, "x")
@@ -152,7 +175,7 @@ async def test_a_forged_or_old_revocation_list_changes_nothing(
         assert a.transport._guard.trust.version in (0, 1)  # 1: from the file, meanwhile
 
 
-async def test_another_clusters_key_is_told_so(keys: ClusterKeys, tmp_path: Path) -> None:
+async def test_another_clusters_key_is_told_so(keys: ClusterKeys, tmp_path: FilePath) -> None:
     """The same name does not help: the key decides. A name alone is enough to be refused."""
     for name in ("test", "elsewhere"):
         other = cluster(tmp_path / f"other-{name}", name)
