@@ -1,6 +1,7 @@
 """Faults of the store's replicas that need a plot: drawn at random they hardly ever come about.
 
-* *Rivals*: two replicas stand in the same term, and the third crashes as it has voted for one.
+* *Rivals*: two replicas that do not hear each other stand in the same term; the third crashes as it
+  has voted for one, and then what the other asked arrives once more.
 * *Figure eight* (Ongaro's thesis, figure 3.7): an entry of an old term comes to be on a majority,
   and a replica that lacks it may still be elected.
 * *A disk that refuses*: writes are lost and the replica is told so.  It must stop at once.
@@ -12,22 +13,27 @@ from typing import TYPE_CHECKING
 
 from fabric.machine import LocalCall, Message
 from fabric.units import MS
-from fabric.wire.store import Append, Campaign, VoteReply
+from fabric.wire.store import Append, Campaign, VoteReply, VoteRequest
 
 if TYPE_CHECKING:
     from tests.sim.store_cluster import Node, World
 
 
 def rivals(world: World) -> None:
-    """Two replicas campaign at once; the voter crashes at its first vote and is back at once."""
+    """Two replicas campaign at once; the voter crashes at its first vote and is asked again."""
     if len(world.nodes) != 3:
         return
     world.restart_all()
     voter = world.nodes[world.faults.below(3)]
     voter.crash()
     voter.boot()  # it has heard of no leader: it will support anybody
+    one, other = [node.contact.node_id for node in world.nodes if node is not voter]
+    world.cut = {(one, other), (other, one)}
+    asked: list[tuple[Node, VoteRequest]] = []
 
     def voted(sender: Node, message: Message) -> None:
+        if isinstance(message, VoteRequest) and not message.pre:
+            asked.append((sender, message))
         if sender is voter and isinstance(message, VoteReply) and message.granted:
             if message.pre:
                 return
@@ -38,6 +44,8 @@ def rivals(world: World) -> None:
         if voter.up:
             voter.crash()
             voter.boot()
+            for sender, message in asked:
+                world.carry(sender.contact.node_id, voter.contact.node_id, message)
 
     world.on_send = voted
     for node in world.nodes:
@@ -48,6 +56,7 @@ def rivals(world: World) -> None:
             node.handle(LocalCall(0, Campaign(node.machine.shard)))
     world.pause(20, 120)
     world.on_send = None
+    world.cut = set()
 
 
 def figure_eight(world: World) -> None:
