@@ -50,6 +50,7 @@ By :mod:`sim.checks.verdicts`:
 ``status-fell``          a peer went back to older news of a member
 ``healthy-failed``       a member was held for dead that no fault had touched
 ``cheap-verdict``        a member was held for dead with fewer witnesses than are needed
+``blind-verdict``        a member was held for dead by one that hears nobody
 ``hasty-verdict``        a member was held for dead although it had only just refuted
 ``death-unnoticed``      a member is dead for long, and still held for alive
 =======================  ==========================================================================

@@ -24,17 +24,19 @@ if TYPE_CHECKING:
     from sim.engine import Node
 
 #: What a forger lies about.
-Lie: TypeAlias = Literal["suspicions", "deaths", "acks", "owners", "loads"]
+Lie: TypeAlias = Literal["suspicions", "deaths", "acks", "lives", "owners", "loads"]
 LIES: Final[tuple[str, ...]] = get_args(Lie)
 LIE_EVERY_US: Final = 200 * MS
+#: From one life of a member to its next.
+LIFE: Final = 1 << REFUTATION_BITS
 
 
 @dataclass(frozen=True, slots=True)
 class Forger:
     """``host`` lies to the other members of its leaf cell, five times a second.
 
-    It accuses others, tells of their deaths, answers for them, says that it owns a cell, or tells
-    loads of others that they do not have.
+    It accuses others, tells of their deaths or of new lives of theirs, answers for them, says that
+    it owns a cell, or tells loads of others that they do not have.
     """
 
     at_us: int
@@ -80,6 +82,9 @@ def forged(lie: Lie, gossip: CellGossip, victim: News, below: Callable[[int], in
     if lie == "deaths":
         dead = dataclasses.replace(victim, state=DEAD, summary=None)
         return Ack(gossip.cell, gossip.key, below(1 << 20), gossip.path, (dead,))
+    if lie == "lives":  # it has started anew, it seems
+        reborn = dataclasses.replace(victim, incarnation=victim.incarnation + LIFE, summary=None)
+        return Ack(gossip.cell, gossip.key, below(1 << 20), gossip.path, (reborn,))
     if lie == "loads":
         news = dataclasses.replace(
             victim, seq=victim.seq + 1 + below(3), summary=gossip.news.summary

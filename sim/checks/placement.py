@@ -16,7 +16,7 @@ from fabric.limits import RESERVATION_LIFETIME_US, SUMMARY_STALE_US
 from fabric.placement.constraints import FITS, host_verdict
 from fabric.placement.request import Placed, PlacementRequest
 from fabric.units import MS, SECOND
-from fabric.wire.placement import HostRefused
+from fabric.wire.placement import CellUnavailable, HostRefused
 
 if TYPE_CHECKING:
     from agent.books import Books
@@ -57,9 +57,18 @@ class PlacementChecks:
         #: Keys of placements that rightly found no answer.
         self.excused: dict[str, None] = {}
         world.engine.marks.tap(HostRefused, self._host_refused)
+        world.engine.marks.tap(CellUnavailable, self._cell_unavailable)
 
     def _host_refused(self, message: HostRefused) -> None:
         self._refused_by_hosts += message.reason in ("cpu", "memory", "disk")
+
+    def _cell_unavailable(self, message: CellUnavailable) -> None:
+        """An owner could not find out: in a calm it can ask whomever it wants."""
+        world = self._world
+        calm_us = world.engine.now - max(world.last_fault_us, world.calm_since_us)
+        if calm_us > CALM_US and not world.abandoned:
+            detail = f"the owner of cell {message.cell} could not find out: {message.message}"
+            world.violation("unavailable-in-calm", (), detail)
 
     def sample(self, depth: int) -> None:
         """Note since when each host's books are as they are; called each second."""

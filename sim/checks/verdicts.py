@@ -4,6 +4,7 @@
 * ``healthy-failed``: nobody holds a member for dead that no fault has touched, while two more
   sound members of the cell live: no single one, forging or not, may bring that about.
 * ``cheap-verdict``: a verdict has as many witnesses as are needed, each another member.
+* ``blind-verdict``: whoever hears nobody, and is heard by nobody, judges nobody.
 * ``hasty-verdict``: a member is not held for dead under an incarnation that it has only just
   begun to speak under: the time to refute is counted from there.
 * ``death-unnoticed``: whoever died is held for dead by those that could watch in peace.
@@ -22,6 +23,7 @@ from fabric.peer.notices import MemberNotice
 from fabric.units import SECOND
 from fabric.wire.gossip import DEAD
 from sim.inspect import cells_of
+from sim.network import Partition
 
 if TYPE_CHECKING:
     from sim.engine import Node
@@ -35,6 +37,10 @@ SOUND_US: Final = 15 * SECOND
 #: be bad (up to seven times the patience), then suspected; single witnesses take three times as
 #: long.
 UNNOTICED_US: Final = 30 * SECOND
+
+#: Whoever was cut off so long ago cannot think any more that it has just heard of somebody beyond
+#: its cell.  (A chairman needs to hear of nobody: it is whom others ask.)
+BLIND_US: Final = 12 * SECOND
 
 #: What is held of one member: its row if that is its own word (hearsay gives way to that),
 #: (incarnation, state), (life, sequence number).
@@ -55,6 +61,8 @@ class VerdictChecks:
         self._cell: dict[int, tuple[int, int]] = {}
         #: (node id, cell) -> the highest incarnation that it has spoken under there.
         self._spoken: dict[tuple[int, int], int] = {}
+        #: Node index -> since when it is cut off from everybody.
+        self._alone_us: dict[int, int] = {}
         #: Node index -> since when it does not run.
         self._down_us: dict[int, int] = {}
         #: Who holds whom for dead: (node index, its start, cell, member).
@@ -70,6 +78,13 @@ class VerdictChecks:
         now = self._looked_us = world.engine.now
         if world.engine.network.unreliable:
             self._unreliable_us = now
+        alone = {
+            index: self._alone_us.get(index, now)
+            for cut in world.engine.network.partitions
+            if isinstance(cut, Partition) and not cut.one_way and len(cut.side) == 1
+            for index in cut.side
+        }
+        self._alone_us = alone
         gone: dict[int, int] = {}
         leaves: list[tuple[Node, CellGossip]] = []
         for node in world.hosts:
@@ -150,6 +165,10 @@ class VerdictChecks:
         other = world.engine.by_id.get(notice.key)
         if other is None or not other.alive:
             return
+        alone_us = world.engine.now - self._alone_us.get(node.index, world.engine.now)
+        if alone_us > BLIND_US and node not in world.candidates:
+            detail = f"cell {notice.cell}: hears nobody, and holds {other.role.name} for dead"
+            world.violation("blind-verdict", (node, other), detail)
         theirs = cells_of(other).leaf_gossip
         if theirs is None or theirs.cell != notice.cell:
             return

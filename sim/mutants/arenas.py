@@ -15,7 +15,7 @@ from fabric.units import MS, SECOND
 from sim.coordinator_faults import LostCommits, StaleReads
 from sim.disk_faults import SlowDisk
 from sim.faults import Crash, Cut, Expire, Fault, Lossy, Outage, Slow
-from sim.gray import Echo, OnChairman, Pause, Sever
+from sim.gray import Echo, OnChairman, OnOwner, Pause, Sever
 from sim.insiders import Forger
 from sim.network_faults import BrokenLink
 from sim.scenario import Scenario
@@ -27,28 +27,33 @@ FROM_S: Final = 12
 
 
 def rumours(seed: int) -> Scenario:
-    """One leaf cell: who is alive? Naps, forgers, deaths while the chairman cannot write."""
+    """One leaf cell: who is alive? Each seed is one of seven plots against the truth.
+
+    In most of them the coordinator is away: nobody is removed, and members have to bury and to
+    resurrect each other alone.
+    """
     stream = Streams(seed).stream("arena", "rumours")
     hosts = 5 + stream.below(4)
-    faults: list[Fault] = []
-    if stream.below(3) == 0:
-        faults += _naps(stream, hosts)
-    if stream.below(2):
-        victim = stream.below(hosts)  # one member hears of it only through others
-        faults.append(BrokenLink(15 * SECOND, victim, (victim + 1) % hosts, 30 * SECOND))
-        faults.append(Forger(15 * SECOND, (victim + 2) % hosts, 30 * SECOND, "suspicions"))
-    elif stream.below(2):
-        lie = ("suspicions", "deaths")[stream.below(2)]
-        faults.append(Forger(_at(stream, 20, 30), stream.below(hosts), 12 * SECOND, lie))  # type: ignore[arg-type]
-    if stream.below(2):  # nobody is removed meanwhile: members must bury and resurrect alone
-        faults.append(Outage(14 * SECOND, 100 * SECOND))
-        for _ in range(1 + stream.below(3)):
-            at_us, host, lasts_us = _at(stream, 15, 30), stream.below(hosts), _at(stream, 5, 9)
-            cut = Cut(at_us, (host,), lasts_us)
-            faults.append(cut if stream.below(2) else Pause(at_us, host, lasts_us))
-        if stream.below(2):
-            faults.append(Crash(_at(stream, 15, 20), stream.below(hosts), 60 * SECOND))
-    return _arena(seed, hosts, 110, faults, leaf_max=10)
+    one, two, three = stream.below(hosts), stream.below(hosts), stream.below(hosts)
+    nobody_goes = Outage(14 * SECOND, 100 * SECOND)
+    lasts_us = _at(stream, 5, 9)
+    half = tuple([(one + i) % hosts for i in range(hosts // 2)])
+    plots: tuple[list[Fault], ...] = (
+        _naps(stream, hosts),
+        [  # one member hears of the lie, and of the refutation, only through others
+            BrokenLink(15 * SECOND, one, (one + 1) % hosts, 30 * SECOND),
+            Forger(15 * SECOND, (one + 2) % hosts, 30 * SECOND, "suspicions"),
+        ],
+        [
+            Forger(15 * SECOND, one, 12 * SECOND, "deaths"),
+            Forger(30 * SECOND, two, 12 * SECOND, "lives"),
+        ],
+        [nobody_goes, Pause(15 * SECOND, one, lasts_us), Pause(28 * SECOND, two, lasts_us)],
+        [nobody_goes, Cut(15 * SECOND, (one,), lasts_us), Cut(28 * SECOND, (two,), 28 * SECOND)],
+        [nobody_goes, Cut(16 * SECOND, half, 30 * SECOND)],
+        [nobody_goes, Crash(20 * SECOND, three, 60 * SECOND)],
+    )
+    return _arena(seed, hosts, 110, plots[seed % len(plots)], leaf_max=10)
 
 
 def whispers(seed: int) -> Scenario:
@@ -114,6 +119,60 @@ def errands(seed: int) -> Scenario:
     )  # fmt: skip
 
 
+def markets(seed: int) -> Scenario:
+    """No fault at all: bursts of requests, and hosts with little room to spare."""
+    stream = Streams(seed).stream("arena", "markets")
+    burst = (1, 1, 20)[seed % 3]
+    return _arena(
+        seed, 12 + stream.below(5), 100, [], place_rate=4, burst=burst, vm_life_s=4 + seed % 3,
+        host_cpu=8 if burst > 1 else 4, pack_percent=(0, 50)[stream.below(2)],
+    )  # fmt: skip
+
+
+def haunts(seed: int) -> Scenario:
+    """Entries start over again and again, while answers to what they asked before still arrive."""
+    stream = Streams(seed).stream("arena", "haunts")
+    hosts = 3 + stream.below(2)
+    faults: list[Fault] = [
+        Echo(FROM_S * SECOND, 30 * SECOND, 500_000, 3 * SECOND),
+        Lossy(FROM_S * SECOND, 30 * SECOND, 250_000),
+    ]
+    for nth in range(15):
+        at_us, host = (FROM_S + 2 * nth) * SECOND, stream.below(hosts)
+        faults.append(Crash(at_us, host, 300 * MS))
+    return _arena(seed, hosts, 80, faults, place_rate=20, vm_life_s=30)
+
+
+def thrones(seed: int) -> Scenario:
+    """Owners fall, seats start anew within a lease or stay away for long, old news return."""
+    stream = Streams(seed).stream("arena", "thrones")
+    hosts = 5 + stream.below(8)
+    faults: list[Fault] = []
+    if seed % 3 == 0:  # of an owner that goes on ruling alone, the seats remember nothing
+        for nth in range(6):
+            at_us = (FROM_S + 8 * nth) * SECOND
+            faults.append(OnOwner(at_us, stream.below(2), 0, Cut(0, (0,), 3 * SECOND)))
+            faults += [
+                Crash(at_us + 10 * MS, host, 50 * MS + stream.below(400) * MS)
+                for host in range(hosts)
+                if stream.below(3)
+            ]
+    elif seed % 3 == 1:
+        faults.append(Echo(FROM_S * SECOND, 40 * SECOND, 200_000, 6 * SECOND))
+        for nth in range(10):
+            one: Fault = (Crash(0, 0, 3 * SECOND), Pause(0, 0, 4 * SECOND))[stream.below(2)]
+            faults.append(OnOwner((FROM_S + 4 * nth) * SECOND, stream.below(2), nth, one))
+    else:  # most seats of a cell are gone for so long that others take their place
+        for nth in range(2):
+            first, at_us = stream.below(hosts), (FROM_S + 40 * nth) * SECOND
+            faults.append(OnOwner(at_us - SECOND, 0, nth, Pause(0, 0, 30 * SECOND)))
+            faults += [
+                Pause(at_us + stream.below(800) * MS, (first + i) % hosts, _at(stream, 24, 30))
+                for i in range(2 + stream.below(hosts // 2))
+            ]
+    return _arena(seed, hosts, 150, faults)
+
+
 def disks(seed: int) -> Scenario:
     """Disks that take their time, and processes that die meanwhile."""
     stream = Streams(seed).stream("arena", "disks")
@@ -156,5 +215,8 @@ ARENAS: Final[dict[str, Callable[[int], Scenario]]] = {
     "whispers": whispers,
     "decrees": decrees,
     "errands": errands,
+    "markets": markets,
+    "haunts": haunts,
+    "thrones": thrones,
     "disks": disks,
 }

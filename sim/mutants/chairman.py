@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.mutants.mutant import DECREES, Absent, Edit, Mutant, mutant
+from sim.mutants.mutant import DECREES, THRONES, Absent, Edit, Mutant, mutant
 
 _CHAIR: Final = "fabric/tree/chair.py"
 _CHAIRMAN: Final = "fabric/tree/chairman.py"
@@ -74,6 +74,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _ROSTER,
         "                cell.term_floor += 0 if cell.new else TERM_STEP\n",
         "                cell.term_floor += 0\n",
+        THRONES,
     ),
     mutant(
         "seats-never-mended",

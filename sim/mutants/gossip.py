@@ -41,6 +41,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _CELL,
         "            if member.sworn and newer_life(news.incarnation, old.incarnation):\n",
         "            if member.sworn and newer_life(0, old.incarnation):\n",
+        RUMOURS,
     ),
     mutant(
         "cut-off-and-sure",
@@ -48,6 +49,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _COURT,
         "not cell.hooks.in_touch(cell, member, now, out):\n",
         "not (cell.hooks.in_touch(cell, member, now, out) or True):\n",
+        RUMOURS,
     ),
     mutant(
         "old-boot-counts",

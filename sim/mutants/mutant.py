@@ -20,6 +20,9 @@ WHISPERS: Final = "whispers"
 DECREES: Final = "decrees"
 ERRANDS: Final = "errands"
 DISKS: Final = "disks"
+MARKETS: Final = "markets"
+HAUNTS: Final = "haunts"
+THRONES: Final = "thrones"
 STORE: Final = "store"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.mutants.mutant import ERRANDS, Absent, Mutant, mutant
+from sim.mutants.mutant import ERRANDS, HAUNTS, MARKETS, Absent, Mutant, mutant
 
 _ROUTING: Final = "fabric/placement/routing.py"
 _ENTRY: Final = "fabric/placement/entry.py"
@@ -18,6 +18,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _ASSUMED,
         "        rows = self._sent.get(_row(child))\n        if rows is None:\n",
         "        rows = None\n        if rows is None:\n",
+        MARKETS,
     ),
     mutant(
         "refuse-before-all-were-asked",
@@ -33,7 +34,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        chosen = self._choose(job, children, now)\n        if chosen is None:\n",
         "        chosen = self._choose(job, children, now)\n"
         "        if chosen is None or any(o.kind == REFUSED for o in job.outcomes.values()):\n",
-        ERRANDS,
+        MARKETS,
     ),
     mutant(
         "part-is-the-whole",
@@ -65,7 +66,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _ENTRY,
         "            self._last = (self._stream.bits62() >> 1) | 1\n",
         "            self._last = 1\n",
-        ERRANDS,
+        HAUNTS,
     ),
     mutant(
         "answer-of-anybody",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.mutants.mutant import Absent, Mutant, mutant
+from sim.mutants.mutant import THRONES, Absent, Mutant, mutant
 
 _OWNER: Final = "fabric/tree/owner.py"
 _SEATS: Final = "fabric/tree/seats.py"
@@ -43,6 +43,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        self.term = max(self.term, state.term)\n"
         "        self.cold_until = now + self.settings.lease_us\n",
         "        self.term = max(self.term, state.term)\n",
+        THRONES,
     ),
     mutant(
         "lease-from-receipt",
@@ -107,6 +108,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _PATHS,
         "if held is not None and (owner.electorate, owner.term) <= (held.electorate, held.term):\n",
         "if held is not None and (owner.electorate, owner.term) == (held.electorate, held.term):\n",
+        THRONES,
     ),
 )
 
