@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fabric.storage.interface import RELEARNED
 from fabric.units import SECOND
 from sim.faults import Hit, World, end_after
 
@@ -123,11 +124,15 @@ class TornWrite:
 
 @dataclass(frozen=True, slots=True)
 class BitRot:
-    """Power fails, and after ``down_us`` a record turns out to be rotten: the disk is replaced."""
+    """Power fails, and after ``down_us`` a record turns out to be rotten: the disk is replaced.
+
+    With ``path_only`` it is one that others tell again: then it is dropped, and the peer goes on.
+    """
 
     at_us: int
     host: int
     down_us: int
+    path_only: bool = False
 
     def hits(self) -> Hit:
         return (self.host,), self.down_us
@@ -135,7 +140,11 @@ class BitRot:
     def begin(self, world: World) -> None:
         node = world.host(self.host)
         node.crash()
-        node.disk.unreadable = True
+        if self.path_only:
+            for key in [key for key in node.disk.records if key.startswith(RELEARNED)]:
+                del node.disk.records[key]
+        else:
+            node.disk.unreadable = True
         world.fault_over()
         engine = world.engine
         engine.at(engine.now + self.down_us, lambda: _start_if_dead(world, self.host))

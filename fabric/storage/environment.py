@@ -8,8 +8,8 @@ machines persist.
 Disks rot, and LMDB notices few flipped bits.  So each value carries a checksum of its key and
 itself, and ``meta`` the *tally* of all records, which tells when one has vanished.  Both are looked
 at when the directory is opened, before the peer says a word.  What the fabric tells a peer again
-anyway (:data:`RELEARNED`) is dropped where it is damaged; all else was promised to others, so a
-directory that lost some of it is refused.
+anyway (:data:`~fabric.storage.interface.RELEARNED`) is dropped where it is damaged; all else was
+promised to others, so a directory that lost some of it is refused.
 
 Everything that can be wrong with a directory is told as :class:`DataDirectoryError` with what to do
 about it: unwritable, in use, of another node, of another version, damaged, or no database at all.
@@ -31,11 +31,10 @@ from fabric.errors import DataDirectoryError, StorageError
 from fabric.ids import format_id
 from fabric.limits import MAP_BYTES, MAX_INT, MAX_MAP_BYTES
 from fabric.machine import Write
+from fabric.storage.interface import RELEARNED
 
 #: Raised when older code could not read what newer code writes, or the other way round.
 FORMAT_VERSION: Final = 2
-#: Records under these keys are what others told this peer, and tell it again.
-RELEARNED: Final = (b"topo/",)
 #: Length of a checksum.
 _SUM: Final = 8
 _TALLY: Final = b"tally"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from fabric.errors import StorageError
 from fabric.machine import Write
+
+#: Records under these keys are what others told this peer, and tell it again.
+RELEARNED: Final = (b"topo/",)
 
 #: Called on the loop when the writes are durable (``None``) or never will be.
 Durable: TypeAlias = Callable[[StorageError | None], None]

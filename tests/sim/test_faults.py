@@ -43,7 +43,10 @@ PLANS: dict[str, tuple[Fault, ...]] = {
     "disk-error": (DiskError(14 * S, 2, 8 * S), DiskError(20 * S, 7, 8 * S, full=True)),
     "lost-sync": (LostSync(12 * S, 2, 12 * S, 4 * S), LostSync(30 * S, 7, 9 * S, 3 * S), *JOINS),
     "torn-write": tuple(TornWrite((14 + 3 * i) * S, 3 * i, 4 * S) for i in range(4)),
-    "bit-rot": (BitRot(14 * S, 2, 4 * S), BitRot(30 * S, 7, 4 * S)),
+    "bit-rot": (
+        BitRot(14 * S, 2, 4 * S), BitRot(22 * S, 5, 4 * S, path_only=True),
+        BitRot(30 * S, 7, 4 * S), BitRot(35 * S, -1, 4 * S, path_only=True),
+    ),
     "slow-coordinator": (SlowCoordinator(14 * S, 25 * S, 200), *NEW_CHAIRMAN),
     "stale-reads": (StaleReads(18 * S, 15 * S), *NEW_CHAIRMAN),
     "lost-commits": (LostCommits(19 * S, 2), LostCommits(29 * S, 1), *NEW_CHAIRMAN),
@@ -166,6 +169,19 @@ def test_a_rotten_disk_is_replaced() -> None:
     it.world.engine.run(20 * S)
     assert it.world.host(2).alive
     assert it.world.host(2).node_id != node_id
+
+
+def test_a_path_that_rotted_is_learned_again() -> None:
+    it = begun(BitRot(14 * S, 2, 4 * S, path_only=True), -1 * S)
+    node = it.world.host(2)
+    node_id, before = node.node_id, dict(node.disk.records)
+    it.world.engine.run(15 * S)
+    lost = before.keys() - node.disk.records.keys()
+    assert lost
+    assert all(key.startswith(b"topo/") for key in lost)
+    it.world.engine.run(30 * S)
+    assert (node.alive, node.node_id) == (True, node_id)
+    assert lost <= node.disk.records.keys()
 
 
 def test_a_drifting_clock_drifts() -> None:
