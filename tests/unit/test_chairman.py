@@ -6,6 +6,7 @@ from typing import Any
 
 from fabric.coordination.interface import (
     Campaign,
+    Commit,
     CoordinatorRequest,
     Load,
     Lost,
@@ -525,6 +526,42 @@ def test_a_host_that_was_removed_is_let_in_when_it_answers() -> None:
     bench.chairman.on_here(3, Here(0, number), bench.now, bench.out)
     bench.run(2 * SECOND)
     assert 3 in members(bench)
+
+
+def test_nobody_hears_of_what_is_only_being_written() -> None:
+    """Swarm seed 19: the write was refused, and a peer held the head of a topology of nobody."""
+    bench = formed()
+    bench.run(60 * SECOND)
+    report(bench, 3)
+    bench.run(4 * SECOND)
+    assert 3 in bench.chairman.readmission.removed
+    bench.silent = True
+    bench.join(7)
+    bench.run(SECOND // 2)
+    assert bench.chairman.writing is not None
+    bench.sent.clear()
+    bench.join(3)
+    (head,) = [m for to, m in bench.sent if to == 3 and isinstance(m, Path)]
+    assert head.topo is None
+
+
+def test_a_refused_write_is_read_about_again_but_not_at_once() -> None:
+    """Swarm seed 19: a reading may be stale still, and chairman and coordinator went in circles."""
+    bench = formed()
+    key = b"record/topo"
+    version = int.from_bytes(bench.rows[key][:8], "big")
+    bench.rows[key] = (version + 1).to_bytes(8, "big") + bench.rows[key][8:]
+    bench.asked.clear()
+    bench.join(7)
+    while not any(isinstance(request, Commit) for request in bench.asked):
+        bench.run(SECOND // 100)
+    bench.run(SETTINGS.batch_us // 2)
+    assert not any(isinstance(request, Load) for request in bench.asked)
+    bench.run(2 * SECOND)
+    bench.join(7)  # who has no answer asks again
+    bench.run(2 * SECOND)
+    assert 7 in members(bench)
+    assert bench.chairman.presides(bench.now)
 
 
 def test_a_host_that_is_only_reported_stays_when_it_answers() -> None:
