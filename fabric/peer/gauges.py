@@ -64,8 +64,8 @@ def _chair(peer: Peer, now: int) -> dict[str, int]:
         hosts = len(chairman.plan.home)
         found["topology_hosts"] = hosts
         found["topology_cells"] = len(chairman.plan.cells)
-        found["topology_version"] = chairman.version
-        found["joins_waiting"] = len(chairman.joins)
+        found["topology_version"] = chairman.records.version
+        found["joins_waiting"] = len(chairman.arrivals.waiting)
         found["members_gone"] = len(chairman.departures.gone)
         found["freeze_mark"] = freeze_mark(hosts)
         found["frozen"] = int(chairman.departures.frozen)

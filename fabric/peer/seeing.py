@@ -69,7 +69,7 @@ def answer(
 
 def chairman_status(chairman: Chairman, now: int) -> ChairmanStatus:
     """Return a candidate's account of its chair."""
-    topo, presides = chairman.topo, chairman.presides(now)
+    topo, presides = chairman.records.topo, chairman.presides(now)
     departures = chairman.departures
     frozen, quiet = departures.frozen, departures.changed_at + THAW_US - now
     removed = [at for at in departures.removed_at if now - at < FREEZE_WINDOW_US]
@@ -89,7 +89,7 @@ def chairman_status(chairman: Chairman, now: int) -> ChairmanStatus:
         gone=len(departures.gone),
         removed=len(removed),
         mark=freeze_mark(len(chairman.plan.home)),
-        joins_waiting=len(chairman.joins),
+        joins_waiting=len(chairman.arrivals.waiting),
         seats_wrong=len(chairman.plan.seats_wrong),
     )
 
@@ -163,7 +163,7 @@ def _written(chairman: Chairman, cell: int) -> CellStory | FabricError:
     held = chairman.plan.cells.get(cell)
     if held is None:
         return NotFound(f"there is no cell {cell}", {"cell": str(cell)})
-    owner = chairman.owners.get(cell)
+    owner = chairman.reports.owners.get(cell)
     return CellStory(chairman.plan.record(held), owner, (), 0, (), (), None, None)
 
 

@@ -6,12 +6,14 @@ from typing import Final
 
 from sim.mutants.mutant import DECREES, THRONES, Absent, Edit, Mutant, mutant
 
+_ARRIVALS: Final = "fabric/tree/arrivals.py"
 _CHAIR: Final = "fabric/tree/chair.py"
 _CHAIRMAN: Final = "fabric/tree/chairman.py"
 _DEPARTURES: Final = "fabric/tree/departures.py"
 _PLANNER: Final = "fabric/tree/planner.py"
 _ROSTER: Final = "fabric/tree/roster.py"
 _RULES: Final = "fabric/coordination/rules.py"
+_UPKEEP: Final = "fabric/tree/upkeep.py"
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
@@ -62,11 +64,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     mutant(
         "double-join",
         "a host that asks twice is put into two cells",
-        _CHAIRMAN,
-        "            if contact.node_id in self.plan.home:\n"
-        "                if self.plan.contacts[contact.node_id] != contact:\n",
-        "            if self.plan.contacts.get(contact.node_id, contact) != contact:\n"
-        "                if self.plan.contacts[contact.node_id] != contact:\n",
+        _ARRIVALS,
+        "            if contact.node_id in plan.home:\n"
+        "                if plan.contacts[contact.node_id] != contact:\n",
+        "            if plan.contacts.get(contact.node_id, contact) != contact:\n"
+        "                if plan.contacts[contact.node_id] != contact:\n",
     ),
     mutant(
         "new-seats-old-terms",
@@ -79,8 +81,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     mutant(
         "seats-never-mended",
         "seats of hosts that are gone are never given to others",
-        _CHAIRMAN,
-        "            if not cell.seats or since >= self.settings.lease_us:\n",
+        _UPKEEP,
+        "            if not cell.seats or since >= self.lease_us:\n",
         "            if not cell.seats:\n",
     ),
     mutant(

@@ -19,7 +19,8 @@ from fabric.machine import Contact, ListSink
 from fabric.peer import seeing
 from fabric.peer.seeing import why
 from fabric.settings import Settings
-from fabric.tree.chairman import HALTED, JOIN_GRACE_US, Chairman, ChairmanNotice
+from fabric.tree.arrivals import JOIN_GRACE_US
+from fabric.tree.chairman import HALTED, Chairman, ChairmanNotice
 from fabric.units import MS, SECOND
 from fabric.wire.adoption import AdoptAsk, Adopted
 from fabric.wire.common import Done
@@ -380,8 +381,8 @@ def test_an_old_copy_is_recognised_and_nothing_is_written_until_it_is_mended() -
     old = Rows(bench.rows)
     bench.join(7)
     bench.run(5 * SECOND)
-    assert bench.chairman.topo is not None
-    newest, good = bench.chairman.topo.order, Rows(bench.rows)
+    assert bench.chairman.records.topo is not None
+    newest, good = bench.chairman.records.topo.order, Rows(bench.rows)
     bench.rows.clear()
     bench.rows.update(old)
     other = take_over(bench, seen=newest)
@@ -399,8 +400,8 @@ def restored_under_the_same_lease() -> tuple[Bench, dict[bytes, bytes]]:
     """Return a second chairman whose coordinator fell back to before its election, and the copy."""
     bench = formed()
     old = Rows(bench.rows)
-    assert bench.chairman.topo is not None
-    second = take_over(bench, seen=bench.chairman.topo.order)
+    assert bench.chairman.records.topo is not None
+    second = take_over(bench, seen=bench.chairman.records.topo.order)
     second.run(2 * SECOND)
     second.join(7)
     second.run(5 * SECOND)
@@ -425,8 +426,8 @@ def test_an_old_copy_that_grants_the_same_lease_again_is_noticed_by_the_next_wri
 
 def test_an_old_copy_is_noticed_by_whoever_comes_after_the_one_that_did_not() -> None:
     bench, copy = restored_under_the_same_lease()
-    assert bench.chairman.topo is not None
-    third = take_over(bench, seen=bench.chairman.topo.order)
+    assert bench.chairman.records.topo is not None
+    third = take_over(bench, seen=bench.chairman.records.topo.order)
     third.run(5 * SECOND)
     assert third.chairman.state == HALTED
     assert written(third) == copy
@@ -438,8 +439,8 @@ def test_a_chairman_that_just_started_asks_the_roots_seats_before_it_writes() ->
     other.run(SECOND // 4)
     assert sorted(to for to, m in other.sent if isinstance(m, TopoAsk)) == sorted(bench.seats())
     assert not other.chairman.presides(other.now)
-    assert bench.chairman.topo is not None
-    order = bench.chairman.topo.order
+    assert bench.chairman.records.topo is not None
+    order = bench.chairman.records.topo.order
     other.chairman.witness(order._replace(version=order.version + 1), other.now, other.out)
     other.run(5 * SECOND)
     assert other.chairman.state == HALTED
@@ -466,8 +467,8 @@ def test_a_stale_answer_of_the_coordinator_only_costs_a_second() -> None:
     stale = Rows(bench.rows)
     bench.join(7)
     bench.run(5 * SECOND)
-    assert bench.chairman.topo is not None
-    newest, good = bench.chairman.topo.order, Rows(bench.rows)
+    assert bench.chairman.records.topo is not None
+    newest, good = bench.chairman.records.topo.order, Rows(bench.rows)
     other = take_over(bench, seen=newest)
     other.rows = stale
     end_chair(stale)
@@ -595,8 +596,10 @@ def test_a_chairman_without_hosts_misses_nobody() -> None:
 
 def test_an_emptied_coordinator_is_noticed_though_its_lease_has_the_same_number() -> None:
     bench = formed()
-    assert bench.chairman.topo is not None
-    bench.chairman.witness(bench.chairman.topo.order, bench.now, bench.out)  # by its own peer
+    assert bench.chairman.records.topo is not None
+    bench.chairman.witness(
+        bench.chairman.records.topo.order, bench.now, bench.out
+    )  # by its own peer
     bench.rows.clear()
     create(bench.rows, 78)
     bench.run(5 * SECOND)
@@ -700,7 +703,7 @@ def test_a_member_that_only_the_chairman_reaches_is_removed_by_the_word_of_the_o
 
 def test_a_halted_chairman_adopts_what_it_is_given_and_tells_of_every_state() -> None:
     bench = formed()
-    plan, topo = bench.chairman.plan, bench.chairman.topo
+    plan, topo = bench.chairman.plan, bench.chairman.records.topo
     assert topo is not None
     records = tuple(plan.record(cell) for cell in plan.cells.values())
     refused = bench.chairman.adopt(AdoptAsk(1, 0, 1, topo, records), bench.now, bench.out)
@@ -727,8 +730,8 @@ def test_a_halted_chairman_adopts_what_it_is_given_and_tells_of_every_state() ->
     assert isinstance(bench.chairman.adoption.outcome, Adopted)
     bench.run(2 * SECOND)
     assert bench.chairman.presides(bench.now)
-    assert bench.chairman.topo is not None
-    assert bench.chairman.topo.order.generation == topo.order.generation + 1
+    assert bench.chairman.records.topo is not None
+    assert bench.chairman.records.topo.order.generation == topo.order.generation + 1
     assert {c.cell for c in bench.chairman.plan.cells.values()} == {r.cell for r in records}
 
 
