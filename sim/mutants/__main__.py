@@ -60,7 +60,7 @@ def _hunt(args: argparse.Namespace) -> int:
         if not catch.caught:
             print(report.line(catch))
     if args.write:
-        page = report.markdown(catches, args.seeds)
+        page = report.markdown(catches, parts, args.seeds)
         (root / "sim" / "MUTANTS.md").write_text(page, encoding="utf-8")
     if args.json:
         print(report.to_json(alarms, catches, wall_s), flush=True)
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sim.mutants", description=__doc__)
     parser.add_argument("--only", action="append", metavar="NAME", help="this mutant (repeatable)")
     parser.add_argument(
-        "--seeds", type=_positive, default=40, metavar="N", help="runs per mutant at most (40)"
+        "--seeds", type=_positive, default=60, metavar="N", help="runs per mutant at most (60)"
     )
     parser.add_argument(
         "--jobs",

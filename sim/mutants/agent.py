@@ -93,6 +93,15 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        if error is None:\n            del self.vms[vm.vm_id]\n",
         "        if error is None or error:\n            del self.vms[vm.vm_id]\n",
     ),
+    mutant(
+        "confirmed-before-durable",
+        "a host says that a reservation is confirmed before that is on disk",
+        _HOSTING,
+        "                out.promise(answer.writes, asker.entry, message)\n",
+        "                out.persist(answer.writes, 0)\n"
+        "                out.send(asker.entry, message)\n",
+        DISKS,
+    ),
 )
 
 ABSENT: Final[tuple[Absent, ...]] = ()

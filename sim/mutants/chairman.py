@@ -9,9 +9,11 @@ from sim.mutants.mutant import DECREES, THRONES, Absent, Edit, Mutant, mutant
 _ARRIVALS: Final = "fabric/tree/arrivals.py"
 _CHAIR: Final = "fabric/tree/chair.py"
 _CHAIRMAN: Final = "fabric/tree/chairman.py"
-_DEPARTURES: Final = "fabric/tree/departures.py"
 _PLANNER: Final = "fabric/tree/planner.py"
 _ROSTER: Final = "fabric/tree/roster.py"
+_INQUEST: Final = "fabric/tree/inquest.py"
+_TOUCH: Final = "fabric/tree/touch.py"
+_DEPARTURES: Final = "fabric/tree/departures.py"
 _RULES: Final = "fabric/coordination/rules.py"
 _UPKEEP: Final = "fabric/tree/upkeep.py"
 
@@ -103,9 +105,28 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "                self.moved[member] = None\n",
         "                self.moved[member] = None\n",
     ),
+    mutant(
+        "inquest-hears-nobody",
+        "whoever answers an inquest counts as silent",
+        _INQUEST,
+        "            case.living[sender] = None\n",
+        "            pass\n",
+        THRONES,
+    ),
+    mutant(
+        "unheard-and-sure",
+        "a chairman whom few hear takes the silence of the others for their death",
+        _TOUCH,
+        "        return self.stays or self.sure()\n",
+        "        return True\n",
+    ),
 )
 
 ABSENT: Final[tuple[Absent, ...]] = (
+    Absent(
+        "who was reported gone and came back stays on the list",
+        "harmless: only who was reported within the last seconds is removed, older reports expire",
+    ),
     Absent(
         "act while ZooKeeper's session is SUSPENDED",
         "the virtual coordinator has no sessions; its part here is act-past-the-lease, the news "

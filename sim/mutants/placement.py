@@ -77,9 +77,21 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        call = next((c for c in self._calls.values() if c.host.node_id == sender), None)\n"
         "        if call is None:\n",
     ),
+    mutant(
+        "owners-number-anew",
+        "an owner's questions are numbered anew at each start: late answers find others' questions",
+        _ROUTING,
+        "(self._last or self._stream.bits62() >> 2 << 1) + 2",
+        "(self._last or 0) + 2",
+        HAUNTS,
+    ),
 )
 
 ABSENT: Final[tuple[Absent, ...]] = (
     Absent("a gang placement leaves a part", "gang placement is not built yet"),
+    Absent(
+        "an owner asks a second host for a request that arrives twice",
+        "harmless: what a second host reserves is given back as soon as its answer arrives",
+    ),
     Absent("retry under a new id", "ids of retries are the worker's; it is not simulated yet"),
 )

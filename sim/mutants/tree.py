@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from sim.mutants.mutant import THRONES, Absent, Mutant, mutant
+from sim.mutants.mutant import DECREES, THRONES, Absent, Mutant, mutant
 
 _OWNER: Final = "fabric/tree/owner.py"
 _SEATS: Final = "fabric/tree/seats.py"
 _PATHS: Final = "fabric/tree/topology.py"
 _SUMMARY: Final = "fabric/tree/summary.py"
+_JOINING: Final = "fabric/tree/joining.py"
 _DUTIES: Final = "fabric/peer/duties.py"
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -110,9 +111,26 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "if held is not None and (owner.electorate, owner.term) == (held.electorate, held.term):\n",
         THRONES,
     ),
+    mutant(
+        "doubt-is-forgotten",
+        "a peer that doubts its place does not ask",
+        _JOINING,
+        "        self.due = min(self.due, max(now, self.last_asked + "
+        "self.settings.join_retry_us))\n",
+        "",
+        DECREES,
+    ),
 )
 
 ABSENT: Final[tuple[Absent, ...]] = (
+    Absent(
+        "grants of the old electorate keep an owner going under the new one",
+        "harmless: a running grant binds its seat whatever the electorate, so nobody else can win",
+    ),
+    Absent(
+        "a seat grants under whatever electorate it is asked",
+        "harmless: the raised term floor of a new electorate refuses the same questions",
+    ),
     Absent(
         "drop the age of a summary",
         "a member that answers probes tells every change, so ages decide nothing while it lives",

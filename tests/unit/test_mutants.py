@@ -41,7 +41,9 @@ def test_a_mutant_that_does_not_fit_once_is_no_mutant(text: str, tmp_path: Path)
 def test_the_page_lists_every_mutant_and_says_what_was_missed() -> None:
     catches = [Catch(mutant.name, "two-owners", "", 3, 4) for mutant in all_mutants()]
     catches[0] = Catch(catches[0].name, seeds=40)
-    page = report.markdown(catches, 40)
+    sound = [Catch("unchanged", seeds=20, arena="swarm"), Catch("unchanged", seeds=40)]
+    page = report.markdown(catches, sound, 40)
+    assert "passes the same seeds of all arenas (60 runs)" in page
     assert f"**{len(catches) - 1} of {len(catches)} caught" in page
     assert page.count("**missed**") == 1
     for subject, mutants in SUBJECTS.items():
