@@ -70,6 +70,12 @@ class AddressInUse(EdgeError):
     code = "AddressInUse"
 
 
+class NodeIdInUse(EdgeError):
+    """Another process runs under our node id. ``data``: node_id, address, other_address."""
+
+    code = "NodeIdInUse"
+
+
 class DataDirectoryError(EdgeError):
     """A data directory is unwritable, of another node, of a newer version, or in use."""
 

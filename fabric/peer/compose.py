@@ -11,6 +11,7 @@ writes owners and records, placement reads both.
 ``paths``              what we hold of the topology (writer: :class:`Cells`)
 ``cells``              gossip, candidacies and seats (:mod:`fabric.peer.cells`)
 ``joiner``             finding our place
+``twins``              other processes under our node id
 ``chairman``           only in candidates
 ``router``             placement: entry, cell owner and host's desk
 ``books``              only in hosts: capacity and VMs (``agent``)
@@ -46,6 +47,7 @@ from fabric.peer.cells import Cells
 from fabric.peer.leases import Leases
 from fabric.peer.notices import DiskNotice, JoinRefusedNotice, LeftNotice
 from fabric.peer.tables import CellTables
+from fabric.peer.twins import Twins
 from fabric.placement.host import HOST_PREFIX, HostBooks
 from fabric.placement.router import HANDLERS, Router
 from fabric.settings import Settings
@@ -80,6 +82,7 @@ from fabric.wire.tree import (
     PathStamps,
     Report,
     TopoAsk,
+    Twin,
     Vacant,
 )
 
@@ -95,7 +98,7 @@ class Peer(Machine):
     __slots__ = (
         "adopter", "books", "boot_id", "candidate", "cells", "chairman", "create", "joiner", "me",
         "path_due", "path_stored_at", "paths", "router", "router_due", "settings", "stored",
-        "stored_path", "tables",
+        "stored_path", "tables", "twins",
     )  # fmt: skip
 
     def __init__(
@@ -133,6 +136,7 @@ class Peer(Machine):
         self.joiner = Joiner(hello, contacts, self.paths, settings, stream, 0)
         seats = {k: v for k, v in self.stored.items() if k.startswith(b"seat/")}
         self.cells = Cells(me, boot_id, role, self.paths, self.joiner, settings, stream, seats)
+        self.twins = Twins(me, boot_id, stream)
         self.chairman: Chairman | None = None
         self.adopter: Caller | None = None  # who waits for an adoption to be written
         self.tables = CellTables(self.cells)
@@ -143,6 +147,7 @@ class Peer(Machine):
 
     def start(self, now: int, out: Sink) -> None:
         """Take the first turn: restore the books, take the old place, ask for the present one."""
+        self.twins.started_at = now
         books = self.books
         if books is not None:
             held = [(k, v) for k, v in self.stored.items() if k.startswith(HOST_PREFIX)]
@@ -258,6 +263,8 @@ class Peer(Machine):
         if fresh is not None and (fresh.records or self.candidate) and self.path_due == NEVER:
             self.path_due = max(now + STORE_AFTER_US, self.path_stored_at + STORE_PATH_US)
             out.wake(self.path_due)
+        if fresh is not None:
+            self.twins.look(fresh.records, now, out)
         self._witness(msg, now, out)
         topo = self.paths.topo
         told_by_chairman = topo is not None and topo.chairman.node_id == sender
@@ -274,13 +281,20 @@ class Peer(Machine):
             out.send(msg.asker, self.paths.newest())
 
     def _on_join(self, sender: int, msg: Join, now: int, out: Sink) -> None:
-        if self.chairman is not None and self.chairman.presides(now):
+        contact = msg.contact
+        if contact.node_id == self.me.node_id and contact.address != self.me.address:
+            self.twins.seen(contact, now, out)
+        elif self.chairman is not None and self.chairman.presides(now):
             self.chairman.on_join(msg, now, out)
         else:
             self.joiner.forward(msg, out)
 
     def _on_join_refused(self, sender: int, msg: JoinRefused, now: int, out: Sink) -> None:
         out.notify(JoinRefusedNotice(msg.code, msg.message))
+
+    def _on_twin(self, sender: int, msg: Twin, now: int, out: Sink) -> None:
+        if self.twins.on_twin(sender, msg, now, out):
+            self.joiner.doubt(now, out)  # our place may be down under the other's address
 
     def _on_leave(self, sender: int, msg: Leave, now: int, out: Sink) -> None:
         if self.chairman is not None and sender == msg.contact.node_id:
@@ -454,6 +468,7 @@ _HANDLERS: Final[dict[type[Any], Handler]] = {
     Vacant: _in_leases("on_vacant"),
     Path: Peer._on_path,
     Join: Peer._on_join,
+    Twin: Peer._on_twin,
     JoinRefused: Peer._on_join_refused,
     Leave: Peer._on_leave,
     Report: Peer._on_report,

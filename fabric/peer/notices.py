@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fabric.errors import NodeIdInUse
+from fabric.ids import format_id
 from fabric.machine import Contact
 from fabric.wire.tree import Order
 
@@ -72,6 +74,29 @@ class ConflictNotice(NamedTuple):
 
     cell: int
     incarnation: int
+
+
+class TwinNotice(NamedTuple):
+    """Another process lives under our node id. One of the two ``yields``: this one, if so."""
+
+    me: Contact
+    boot_id: int
+    rival: Contact
+    rival_boot_id: int
+    yields: bool
+
+    def error(self) -> NodeIdInUse:
+        """Return what the one that yields fails with."""
+        node_id = format_id(self.me.node_id)
+        return NodeIdInUse(
+            f"node {node_id} runs twice: here at {self.me.address} (boot {self.boot_id}) and at "
+            f"{self.rival.address} (boot {self.rival_boot_id}); were its keys or its data "
+            "directory copied?",
+            {
+                "node_id": node_id, "address": self.me.address,
+                "other_address": self.rival.address,
+            },
+        )  # fmt: skip
 
 
 class LeftNotice(NamedTuple):

@@ -48,7 +48,7 @@ from fabric.machine import (
     Sink,
     Write,
 )
-from fabric.peer.notices import JoinRefusedNotice
+from fabric.peer.notices import JoinRefusedNotice, TwinNotice
 from fabric.placement.host import HostDriver
 from fabric.runtime.asking import Asker
 from fabric.runtime.clock import Clock
@@ -394,6 +394,8 @@ class Runtime(Sink):
             future.set_result(result)
 
     def notify(self, notice: Any) -> None:
+        if isinstance(notice, TwinNotice) and notice.yields:
+            self._loop.call_soon(self._fail, notice.error())  # the machine is still at it
         try:
             self.journal.take(notice)
         except Exception:  # words only: the machine, which is in the middle of something, goes on
@@ -408,15 +410,18 @@ class Runtime(Sink):
         """Certificates do not fit: for good if our own is void, else as long as it lasts."""
         if not fatal:
             self.notify(JoinRefusedNotice(error.code, error.message))
-        elif self.failure is None:
-            self.failure = error
-            _LOG.critical("stopping: %s", error.message)
-            self._halt()
+        else:
+            self._fail(error)
 
     def _disk_failed(self, error: StorageError) -> None:
         if self.failure is None:
-            self.failure = error
             self.counters.count("disk_failures")
+        self._fail(error)
+
+    def _fail(self, error: FabricError) -> None:
+        """Stop for good; the first reason is kept."""
+        if self.failure is None:
+            self.failure = error
             _LOG.critical("stopping: %s", error.message)
         self._halt()
 

@@ -226,6 +226,11 @@ def _conflict(journal: Journal, notice: notices.ConflictNotice) -> Iterator[_Tol
     yield _Told("alarm", text, notice.cell)
 
 
+def _twin(journal: Journal, notice: notices.TwinNotice) -> Iterator[_Told]:
+    stays = "this peer stops" if notice.yields else "the other one is to stop"
+    yield _Told("alarm", f"{notice.error().message}; {stays}")
+
+
 def _left(journal: Journal, notice: notices.LeftNotice) -> Iterator[_Told]:
     yield _Told("leave", "this peer said goodbye")
 
@@ -282,6 +287,7 @@ _DESCRIBERS: Final[dict[type[Any], Callable[[Journal, Any], Iterator[_Told]]]] =
     notices.PlaceNotice: _place,
     notices.JoinRefusedNotice: _refused,
     notices.ConflictNotice: _conflict,
+    notices.TwinNotice: _twin,
     notices.LeftNotice: _left,
     notices.DiskNotice: _disk,
     ChairmanNotice: _chair,

@@ -354,6 +354,8 @@ class Chairman:
         node_id = msg.contact.node_id
         self.arrivals.heard(node_id, now)
         known = self.plan.contacts.get(node_id)
+        if node_id in self.plan.home and known is not None and known != msg.contact:
+            out.send(known, msg)  # whoever still lives there has a twin, and sees to that
         if node_id in self.plan.home and known == msg.contact and self.writing is None:
             telling.tell_path(self.plan, self.records.topo, node_id, out)
         elif self.arrivals.wait(msg):

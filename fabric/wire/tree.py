@@ -111,6 +111,22 @@ class NotMember:
     cell: Int
 
 
+@dataclass(slots=True)
+class Twin:
+    """I live under this node id too, at another address (:mod:`fabric.peer.twins`).
+
+    ``age_us`` is how long ago the sender started; ``echo`` returns the number of the other side's
+    last word (0: this is the first); ``final``: the sender was to decide, and it stays.
+    """
+
+    contact: Contact
+    boot_id: Int
+    age_us: Int
+    number: Int
+    echo: Int
+    final: bool
+
+
 HOST = 0
 OBSERVER = 1
 
@@ -280,3 +296,4 @@ register(34, Vacant)
 register(35, OpinionAsk)
 register(36, Opinion)
 register(37, HandOver)
+register(38, Twin)

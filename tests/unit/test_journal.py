@@ -94,6 +94,7 @@ def test_the_speakers_of_a_cell_in_words() -> None:
         (notices.PlaceNotice((4, 1)), "place"),
         (notices.JoinRefusedNotice("WrongCoordinator", "no"), "alarm"),
         (notices.ConflictNotice(4, 9), "alarm"),
+        (notices.TwinNotice(Contact(1, "a"), 1, Contact(1, "b"), 2, True), "alarm"),
         (notices.LeftNotice(), "leave"),
         (notices.DiskNotice("no space"), "alarm"),
         (ChairmanNotice("elected", "epoch 1.7"), "chairman"),
