@@ -147,6 +147,18 @@ class CertificateRevoked(Untrusted):
     code = "CertificateRevoked"
 
 
+class KeysMissing(Untrusted):
+    """One side has keys, and the other has none."""
+
+    code = "KeysMissing"
+
+
+class NotPermitted(Untrusted):
+    """The certificate of whoever asks does not give the right to. ``data``: node_id, needs."""
+
+    code = "NotPermitted"
+
+
 class IncompatibleVersion(Untrusted):
     """The other side speaks a version of the wire that is too far from ours."""
 

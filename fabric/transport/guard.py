@@ -43,11 +43,13 @@ from fabric.transport.interface import OnTrouble
 from fabric.transport.keys import NODE_FILE, REVOKED_FILE, NodeKeys, load_node
 from fabric.transport.knocking import Knocker
 from fabric.transport.link import Link
+from fabric.transport.orders import refusal
 from fabric.transport.rotation import Rotation, check_successor
 from fabric.transport.signer import NodeSigner
 from fabric.transport.trust import Trust, user_id
 from fabric.transport.zap import DOMAIN, Zap
 from fabric.wire.codec import WIRE_VERSION
+from fabric.wire.common import Failure, Request, Response
 from fabric.wire.trust import (
     ARRIVED,
     CARD,
@@ -174,6 +176,19 @@ class Guard:
         else:
             return False
         return True
+
+    def permits(self, sender: int, message: Message) -> bool:
+        """Whether ``sender`` may have us do this; if not it is told so."""
+        error = refusal(sender, self.trust.rights.get(sender, 0), message)
+        if error is None:
+            return True
+        self.counters.count("refused_orders")
+        assert isinstance(message, Request)
+        asker = message.reply_to
+        if asker.node_id == sender:  # answers go to those who ask, nobody else
+            failure = Failure(error.code, error.message, tuple(sorted(error.data.items())))
+            self._carrier.send(asker.address, Response(message.request_id, failure), sender)
+        return False
 
     def _send_to_node(self, node_id: int, message: Message) -> None:
         for link, certificate in self.links.reached.items():

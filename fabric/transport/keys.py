@@ -42,6 +42,7 @@ from fabric.limits import MAX_INT, MAX_REVOKED, ROTATION_GRACE_S
 from fabric.wire.codec import decode_record, encode_record
 from fabric.wire.trust import (
     KEY_BYTES,
+    OPERATOR,
     SIGNATURE_BYTES,
     Certificate,
     RevocationList,
@@ -213,7 +214,7 @@ class ClusterKeys:
 
     def guest(self, name: str, valid_s: int) -> NodeKeys:
         """Make keys that live in memory only: for one command of the operator."""
-        return self._sign(name, secrets.randbelow(MAX_INT) + 1, 0, valid_s, None)
+        return self._sign(name, secrets.randbelow(MAX_INT) + 1, OPERATOR, valid_s, None)
 
     def _issue(self, name: str, node_id: int, rights: int, valid_s: int) -> NodeKeys:
         directory = self.directory / name

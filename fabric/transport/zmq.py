@@ -257,7 +257,7 @@ class _GuardedInbox(_Inbox):
             self._counters.count("unknown_types")
         elif not self._guard.take(node_id, message):
             believed = self._guard.attestor.incoming(node_id, message)
-            if believed is not None:
+            if believed is not None and self._guard.permits(node_id, believed):
                 self._deliver(node_id, believed)
 
 

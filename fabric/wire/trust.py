@@ -15,8 +15,10 @@ from typing import Annotated, Final, NamedTuple
 from fabric.limits import MAX_REVOKED
 from fabric.wire.codec import Blob, Int, Small, Text, many, register
 
-#: Rights in a certificate, as bits: may stand for chairman, and so sign topology.
+#: Rights in a certificate, as bits: may stand for chairman, and so sign topology; may give orders
+#: (:data:`fabric.transport.orders.ORDERS`): who holds the cluster's key has it, for one command.
 CANDIDATE: Final = 1
+OPERATOR: Final = 2
 
 #: Raw keys (X25519 and Ed25519 alike), and signatures.
 KEY_BYTES: Final = 32
