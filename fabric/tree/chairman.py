@@ -24,10 +24,10 @@ Its rooms
 ---------
 :mod:`~fabric.tree.chair` holds the lease, :mod:`~fabric.tree.records` reads and makes transactions,
 :mod:`~fabric.tree.telling` tells what was written, :mod:`~fabric.tree.touch` says whether the
-fabric hears us.  Into the plan go, at each write, in this order: who is gone
-(:mod:`~fabric.tree.reports`, :mod:`~fabric.tree.departures`, where also removals freeze), who joins
-(:mod:`~fabric.tree.arrivals`; of those who were gone :mod:`~fabric.tree.readmission`), and repairs
-of seats and zones (:mod:`~fabric.tree.upkeep`).  The rooms decide; this module says when.
+fabric hears us.  Who is found gone (:mod:`~fabric.tree.reports`) waits in
+:mod:`~fabric.tree.departures`, who joins in :mod:`~fabric.tree.arrivals`, and whoever was gone
+before has to pass :mod:`~fabric.tree.readmission`; :mod:`~fabric.tree.upkeep` puts all that into
+the plan at each write.  The rooms decide what; this module says when.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ from fabric.tree.readmission import NO_CELL, Readmission
 from fabric.tree.records import Records
 from fabric.tree.reports import Reports
 from fabric.tree.roster import Cell
-from fabric.tree.soundness import fault_in
 from fabric.tree.touch import ABSTAIN_US, Touch
 from fabric.tree.upkeep import Upkeep
 from fabric.units import SECOND
@@ -106,12 +105,11 @@ class Chairman:
         self.arrivals = Arrivals()
         self.departures = Departures()
         self.reports = Reports(me, settings, self.arrivals, self.departures)
-        self.upkeep = Upkeep(settings.lease_us)
-        self.elected_at = 0
         self.readmission = Readmission(me)
+        self.upkeep = Upkeep(settings, self.arrivals, self.departures, self.readmission)
+        self.elected_at = 0
         self.touch = Touch()
         self.chronicle = Chronicle()
-        self.removing: list[int] = []  # taken out by the write that comes next
         self.adoption = Adoption()
         self.writing: tuple[list[Cell], list[int]] | None = None  # cells, who moved
         self.token = 0
@@ -223,10 +221,7 @@ class Chairman:
         try:
             topo, records = self.records.read(loaded)
         except BadFrame as error:
-            self._halt(f"the topology cannot be read: {error.message}", now, out)
-            return
-        if topo is not None and (fault := fault_in(topo, records)):
-            self._halt(f"the topology makes no tree: coordinator node {fault}", now, out)
+            self._halt(error.message, now, out)
             return
         if topo is None and not self.create:
             why = "the coordinator holds no topology, and this peer may not make one"
@@ -243,10 +238,9 @@ class Chairman:
         self.records.go_on_from(topo, records)
         if topo is not None:
             self.plan.load(records, topo.root, topo.next_cell)
-            self.upkeep.zones_unsettled = bool(self.plan.domain)
             epoch = Epoch(max(topo.order.generation, epoch.generation), epoch.lease)
         self.chronicle.begin(self.plan)
-        self.removing = []
+        self.upkeep.begin(self.plan)
         if self.seen < held and self.heard != self.lease.epoch:
             self.heard = self.lease.epoch
             self._ask_witnesses(now, out)
@@ -435,42 +429,21 @@ class Chairman:
         if self.writing is not None or self.write_token:
             self._soon(now, out)
             return
-        plan = self.plan
-        removed = [n for n in self.departures.take(len(plan.home), now, out) if n in plan.home]
-        if removed:
-            plan.remove(removed)
-            self.upkeep.zones_unsettled = bool(plan.domain)
-            self.readmission.note(removed)
-            self.removing += removed
-            self.departures.removed(len(removed), now)
-        if self.arrivals.take_into(plan):
-            self.upkeep.zones_unsettled = True
-        self.upkeep.fix_seats(plan, self.departures, now)
-        busy = plan.touched or plan.seats_wrong or self.departures.pending or self.arrivals.waiting
-        if not busy:
-            self.upkeep.settle_zones(plan, now)
-        self.departures.tidy()
+        self.upkeep.change(self.plan, now, out)
         self.reports.hearings.tidy(now)
         topo = self.records.topo
-        root_changed = topo is not None and topo.root != plan.root
-        if not plan.touched and not announce and not root_changed:
+        root_changed = topo is not None and topo.root != self.plan.root
+        if not self.plan.touched and not announce and not root_changed:
             self._come_back(now, out)
             return
         self._commit(now, out)
 
     def _come_back(self, now: int, out: Sink) -> None:
-        """There is more to do later: seats that wait their turn, joins over the batch, a thaw."""
-        upkeep = self.upkeep
-        if self.arrivals.waiting:
-            self._soon(now, out)
-        elif upkeep.zones_unsettled and not self.plan.seats_wrong and not self.departures.pending:
-            zones_at = max(upkeep.zones_at, now + self.settings.batch_us)
-            self.next_batch = min(self.next_batch, zones_at)
-            out.wake(self.next_batch)
-        elif self.plan.seats_wrong or self.departures.pending:
-            self.next_batch = min(self.next_batch, now + self.settings.lease_us)
-            out.wake(self.next_batch)
-        self.arrivals.tidy(now)
+        """There may be more to do later."""
+        again = self.upkeep.again_at(self.plan, now)
+        if again < self.next_batch:
+            self.next_batch = again
+            out.wake(again)
 
     def _commit(self, now: int, out: Sink) -> None:
         epoch = self.lease.epoch
@@ -481,8 +454,8 @@ class Chairman:
         assert self.records.topo is not None
         order = self.records.topo.order
         moved = self.plan.take_moved()
-        self.chronicle.writing(self.plan, cells, deleted, moved, self.removing, order, now)
-        self.removing = []
+        removed = self.upkeep.take_removed()
+        self.chronicle.writing(self.plan, cells, deleted, moved, removed, order, now)
         self.writing = (cells, moved)
         self.write_token = self.next_token()
         out.coordinate(commit, self.write_token)

@@ -1,8 +1,8 @@
 """The coordinator's records of the topology, as the chairman last read or wrote them.
 
 There is one record of each cell (``cell/<id>``) and the head, ``topo``.  What was read may be
-damaged: then the record is named.  A write puts what the plan touched, and the head, into one
-transaction that checks the version of each record that it replaces.
+damaged, or make no tree: then the record is named.  A write puts what the plan touched, and the
+head, into one transaction that checks the version of each record that it replaces.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from fabric.errors import BadFrame
 from fabric.machine import Contact
 from fabric.tree.planner import Plan
 from fabric.tree.roster import Cell
+from fabric.tree.soundness import fault_in
 from fabric.wire.codec import decode_record, encode_record
 from fabric.wire.tree import CellRecord, Order, Topo
 
@@ -30,21 +31,17 @@ class Records:
         self._paths: list[str] = []  # of the write under way
 
     def read(self, loaded: Loaded) -> tuple[Topo | None, list[CellRecord]]:
-        """Return what was loaded. Raises :class:`BadFrame`, naming the record that is none."""
+        """Return what was loaded.
+
+        Raises :class:`BadFrame`, naming the record that cannot be read or fits no tree.
+        """
         self.versions = {r.path: r.version for r in loaded.records}
-        topo = None
-        records = []
-        for record in loaded.records:
-            try:
-                if record.path == "topo":
-                    topo = decode_record(Topo, record.value)
-                elif record.path.startswith("cell/"):
-                    cell = decode_record(CellRecord, record.value)
-                    if record.path != f"cell/{cell.cell}":
-                        raise BadFrame(f"it is the record of cell {cell.cell}")
-                    records.append(cell)
-            except BadFrame as error:
-                raise BadFrame(f"coordinator node {record.path}: {error.message}") from None
+        try:
+            topo, records = _decode(loaded)
+        except BadFrame as error:
+            raise BadFrame(f"the topology cannot be read: {error.message}") from None
+        if topo is not None and (fault := fault_in(topo, records)):
+            raise BadFrame(f"the topology makes no tree: coordinator node {fault}")
         return topo, records
 
     def go_on_from(self, topo: Topo | None, records: Iterable[CellRecord]) -> None:
@@ -79,3 +76,20 @@ class Records:
                 self.versions[path] = version
             else:
                 self.versions.pop(path, None)
+
+
+def _decode(loaded: Loaded) -> tuple[Topo | None, list[CellRecord]]:
+    topo = None
+    records = []
+    for record in loaded.records:
+        try:
+            if record.path == "topo":
+                topo = decode_record(Topo, record.value)
+            elif record.path.startswith("cell/"):
+                cell = decode_record(CellRecord, record.value)
+                if record.path != f"cell/{cell.cell}":
+                    raise BadFrame(f"it is the record of cell {cell.cell}")
+                records.append(cell)
+        except BadFrame as error:
+            raise BadFrame(f"coordinator node {record.path}: {error.message}") from None
+    return topo, records

@@ -84,7 +84,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "seats-never-mended",
         "seats of hosts that are gone are never given to others",
         _UPKEEP,
-        "            if not cell.seats or since >= self.lease_us:\n",
+        "            if not cell.seats or since >= self.settings.lease_us:\n",
         "            if not cell.seats:\n",
     ),
     mutant(
