@@ -31,6 +31,7 @@ from fabric.errors import (
     FabricError,
     IncompatibleVersion,
     KeyFileError,
+    KeysMissing,
     Overloaded,
     Untrusted,
     error_from_code,
@@ -47,6 +48,7 @@ from fabric.transport.orders import refusal
 from fabric.transport.rotation import Rotation, check_successor
 from fabric.transport.signer import NodeSigner
 from fabric.transport.trust import Trust, user_id
+from fabric.transport.unkeyed import has_no_keys
 from fabric.transport.zap import DOMAIN, Zap
 from fabric.wire.codec import WIRE_VERSION
 from fabric.wire.common import Failure, Request, Response
@@ -227,9 +229,7 @@ class Guard:
             if self._rotation is not None:
                 self._rotation.arrived(card.nonce)
         elif card.kind == REFUSAL and self.links.refused(card.nonce, at):
-            self.trouble(
-                error_from_code(card.code, f"the peer at {at} does not accept our certificate")
-            )
+            self.trouble(_refused(card.code, at))
 
     def _on_hello(self, card: Card, at: TcpAddress) -> None:
         try:
@@ -250,7 +250,7 @@ class Guard:
                 f"{WIRE_VERSION}"
             )
         if card.shown is None:
-            raise Untrusted("a card without certificate")
+            raise KeysMissing("a card without certificate")
         return self.trust.admit(card.shown)
 
     def trouble(self, error: FabricError, fatal: bool = False) -> None:
@@ -358,6 +358,12 @@ class Guard:
             _LOG.info("new keys are in use, serial %s", user_id(self.keys.certificate))
         finally:
             self._rotation = None
+
+
+def _refused(code: str, at: TcpAddress) -> FabricError:
+    if code == KeysMissing.code:
+        return has_no_keys(at)
+    return error_from_code(code, f"the peer at {at} does not accept our certificate")
 
 
 def _file_times(directory: Path | None) -> tuple[int, ...]:

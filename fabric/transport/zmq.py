@@ -8,9 +8,9 @@ Beyond the bounds frames are dropped and counted; bytes of frames handed over ar
 ``sent_bytes``.  Connections idle for long are closed; when there are too many, the longest idle one
 goes first.
 
-Without keys a peer binds, and dials, loopback addresses only.  With keys every connection is
-CurveZMQ, and every frame's sender is whom the connection's key belongs to
-(:mod:`fabric.transport.guard`).
+Without keys a peer binds, and dials, loopback addresses only, and is told when it meets one that
+has keys (:mod:`fabric.transport.unkeyed`).  With keys every connection is CurveZMQ, and every
+frame's sender is whom the connection's key belongs to (:mod:`fabric.transport.guard`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from fabric.transport.interface import Deliver, OnTrouble, RecordOf
 from fabric.transport.keys import NodeKeys
 from fabric.transport.link import Link, set_common
 from fabric.transport.pump import Pump
+from fabric.transport.unkeyed import Unkeyed
 from fabric.wire.codec import decode_frame, encode_frame
 from fabric.wire.common import Failure, Response
 from fabric.wire.trust import Signed
@@ -59,6 +60,7 @@ class ZmqTransport:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
         self._guard = None if keys is None else Guard(keys, counters)
+        self._unkeyed = Unkeyed(counters) if keys is None else None
 
     @property
     def address(self) -> str:
@@ -77,6 +79,8 @@ class ZmqTransport:
         """Tell ``tell`` why others do not trust us, or we them."""
         if self._guard is not None:
             self._guard.on_trouble = tell
+        elif self._unkeyed is not None:
+            self._unkeyed.on_trouble = tell
 
     def vouch(self, boot_id: int, record_of: RecordOf) -> None:
         """Say in which life we sign, and where to look up the seats of a cell."""
@@ -111,7 +115,9 @@ class ZmqTransport:
 
     async def _bind(self) -> None:
         if self._guard is None:
+            assert self._unkeyed is not None
             self._address = _bind(self._router, self._wanted)
+            await self._unkeyed.open(parse_tcp(self._address))
             return
         self._guard.prepare(self._context, self._router)
         for left in reversed(range(_PORT_TRIES)):
@@ -170,6 +176,8 @@ class ZmqTransport:
             self._close_link(key)
         if self._guard is not None:
             self._guard.close()
+        if self._unkeyed is not None:
+            self._unkeyed.close()
         # term() waits for lingering frames, at most _LINGER_MS; not on the loop
         await asyncio.to_thread(self._context.term)
 
@@ -192,6 +200,8 @@ class ZmqTransport:
         self._links[key] = link
         if self._guard is not None:
             self._guard.links.introduce(link, node_id)
+        elif self._unkeyed is not None:
+            self._unkeyed.watch(link)
         return link
 
     def _close_link(self, key: tuple[str, int]) -> None:
