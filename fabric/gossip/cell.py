@@ -14,26 +14,18 @@ that everybody is probed by exactly one other in each round; the round number tr
 * Who belongs to the cell is not decided here but by its record (:meth:`CellGossip.set_members`).
 
 The same machine serves leaf cells (members are hosts) and inner cells (members are child cells,
-spoken for by their owners).  It reports what the rest of the peer must know through
-:class:`Hooks`, and writes the table that tree and placement read.
+spoken for by their owners).  It writes the table that tree and placement read
+(:mod:`fabric.gossip.table`; what news of others do to it: :mod:`fabric.gossip.merging`), and
+reports what the rest of the peer must know through :class:`~fabric.gossip.hooks.Hooks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-from fabric.gossip.members import (
-    MAX_HEARSAY_STEP,
-    REFUTATION_BITS,
-    Member,
-    Suspicion,
-    hearsay,
-    merge_news,
-    needs_probe,
-    newer_life,
-    sworn_in,
-)
+from fabric.gossip.hooks import Hooks
+from fabric.gossip.members import Member, needs_probe
+from fabric.gossip.merging import about_me, merge_one
 from fabric.gossip.suspicion import Court
 from fabric.gossip.table import Table
 from fabric.limits import MAX_NEWS
@@ -57,13 +49,10 @@ from fabric.wire.gossip import (
     SyncAsk,
 )
 
-#: The part of an incarnation that counts refutations.
-REFUTATIONS = (1 << REFUTATION_BITS) - 1
 #: Probes on behalf of others that may be under way; more are dropped (the asker tries others).
 MAX_RELAYS = 64
-#: Counts that others tell are believed below these: they never run out of 62 bits from there.
+#: Rounds that others tell are believed below this: they never run out of 62 bits from there.
 ROUND_LIMIT = 1 << 40
-SEQ_LIMIT = 1 << 60
 #: Members asked to probe for us.
 INDIRECT_PROBES = 3
 #: Lifeguard's ceiling: a peer that fails that often itself gives others so much more time.
@@ -76,37 +65,6 @@ AWAKE_US = 3 * SECOND
 #: we ask as well while most of the cell is silent: those who still answer may have been removed
 #: together with us, and then nobody else talks to us.
 ISOLATED_ROUNDS = 5
-
-
-class Hooks(Protocol):
-    """What a cell tells the peer around it."""
-
-    def member_changed(self, cell: CellGossip, member: Member, now: int, out: Sink) -> None:
-        """The status or speaker of ``member`` changed."""
-
-    def suspected(self, cell: CellGossip, member: Member, witness: int, out: Sink) -> None:
-        """``witness`` is the first to say that ``member`` does not answer."""
-
-    def refuted(self, cell: CellGossip, out: Sink) -> None:
-        """We were suspected, and have said that we live."""
-
-    def path_differs(self, cell: CellGossip, contact: Contact, now: int, out: Sink) -> None:
-        """``contact`` holds another topology than we do."""
-
-    def superseded(self, cell: CellGossip, news: News, now: int, out: Sink) -> None:
-        """Somebody else lives (or speaks) under our key, by a higher life number."""
-
-    def isolated(self, cell: CellGossip, now: int, out: Sink) -> None:
-        """Nobody answers us."""
-
-    def awoke(self, cell: CellGossip, now: int, out: Sink) -> None:
-        """We did not run for so long that much may have happened, also to us."""
-
-    def stranger(self, cell: CellGossip, contact: Contact, now: int, out: Sink) -> None:
-        """One who was a member, and does not know that it is none any more, pinged us."""
-
-    def in_touch(self, cell: CellGossip, suspect: Member, now: int, out: Sink) -> bool:
-        """Whether somebody beyond the cell (other than ``suspect``) answers us; ask again."""
 
 
 class CellGossip(Table):
@@ -163,7 +121,7 @@ class CellGossip(Table):
         self.court.keep_only(self.members)
         if self.probe_number and self.probe_key not in self.members:
             self._probe_over()
-        self._schedule(out)
+        self.schedule(out)
 
     def set_summary(self, summary: Summary) -> None:
         """Tell the cell what we have to offer now."""
@@ -271,12 +229,12 @@ class CellGossip(Table):
     def on_suspect(self, sender: int, msg: Suspect, now: int, out: Sink) -> None:
         witness = self.speaker(sender)
         if msg.key == self.key:
-            self._about_me(News(msg.key, msg.incarnation, SUSPECT, self.me, 0, None), now, out)
+            about_me(self, News(msg.key, msg.incarnation, SUSPECT, self.me, 0, None), now, out)
             return
         member = self.members.get(msg.key)
         if witness is not None and member is not None and witness.key != msg.key:
             self.court.accuse(member, msg.incarnation, witness.key, now, out)
-            self._schedule(out)
+            self.schedule(out)
 
     def on_sync_ask(self, sender: int, msg: SyncAsk, now: int, out: Sink) -> None:
         member = self.speaker(sender)
@@ -298,93 +256,21 @@ class CellGossip(Table):
             member = members.get(news.key)
             if member is None:
                 if news.key == self.key and news is not self.news:
-                    self._about_me(news, now, out)
+                    about_me(self, news, now, out)
             elif news is not member.news or (
                 # what we hold is nothing new, but for its own word where we had only hearsay
                 not member.sworn and sender in (member.key, news.contact.node_id)
             ):
-                self._merge_one(sender, member, news, now, out)
+                merge_one(self, sender, member, news, now, out)
 
-    def _merge_one(self, sender: int, member: Member, news: News, now: int, out: Sink) -> None:
-        old = member.news
-        state = news.state
-        leaf = self.level == 0
-        own = sender == (member.key if leaf else news.contact.node_id)
-        if leaf and not own:
-            if member.sworn and newer_life(news.incarnation, old.incarnation):
-                self.verify(member, out)
-                return
-            believed = hearsay(old, news)
-            if believed is None:
-                return
-            news = believed
-        verdict = state == DEAD and old.state != DEAD and news.incarnation >= old.incarnation
-        if verdict or (state == LEFT and not own):
-            # another's verdict is a witness's word, another's goodbye is hearsay
-            news = News(news.key, news.incarnation, SUSPECT, news.contact, news.seq, news.summary)
-        if own and not member.sworn:
-            member.sworn = True
-            merged = sworn_in(old, news)
-        else:
-            merged = merge_news(old, news)
-        if merged is not old:
-            self.renew(member, merged)
-            if merged.seq != old.seq:
-                member.heard_at = now
-            if merged.state != old.state or merged.incarnation != old.incarnation:
-                self._status_changed(member, old, now, out)
-        if verdict:
-            witness = self.speaker(sender)
-            if witness is not None:
-                self.court.accuse(member, news.incarnation, witness.key, now, out)
-                self._schedule(out)
-
-    def _status_changed(self, member: Member, old: News, now: int, out: Sink) -> None:
-        news = member.news
-        if news.incarnation != old.incarnation and news.state == ALIVE:
-            self.court.acquit(member)
-        elif news.state == SUSPECT:
-            self.court.open(member, now, out)
-            self._schedule(out)
-        if news.state != SUSPECT:
-            self.hooks.member_changed(self, member, now, out)
-
-    def _about_me(self, news: News, now: int, out: Sink) -> None:
-        """Refute what is said of us, unless a later life of ours (or another speaker) says it."""
-        mine = self.news
-        if newer_life(news.incarnation, mine.incarnation):
-            self.freshen(self.myself)  # if that is not so, our own word puts it right
-            self.hooks.superseded(self, news, now, out)
-            return
-        if mine.state == LEFT:
-            return
-        if news.incarnation >> REFUTATION_BITS < mine.incarnation >> REFUTATION_BITS:
-            return
-        step = news.incarnation - mine.incarnation
-        if step > MAX_HEARSAY_STEP or (mine.incarnation + 1) & REFUTATIONS == 0:
-            return  # somebody invents numbers; ours are not to run out
-        if mine.seq < news.seq < SEQ_LIMIT:
-            # we spoke here before under this life, and forgot (our place above came and went):
-            # unless we go on from there, nobody listens to our load
-            mine = News(self.key, mine.incarnation, ALIVE, self.me, news.seq + 1, mine.summary)
-            self.speak(mine)
-        if (news.incarnation, news.state) <= (mine.incarnation, ALIVE):
-            return
-        self.speak(News(self.key, news.incarnation + 1, ALIVE, self.me, mine.seq, mine.summary))
+    def falter(self) -> None:
+        """Something failed that may be our own fault: give others more time (local health)."""
         self.health = min(self.health + 1, MAX_HEALTH)
-        self.hooks.refuted(self, out)
-        # in person and at once: a suspicion may be short
-        refutation = Ping(self.cell, self.key, 0, self.round, self.path, (self.news,))
-        for member in self.members.values():
-            if needs_probe(member):
-                out.send(member.contact, refutation)
 
     def convict(self, member: Member, now: int, out: Sink) -> None:
         """Enough witnesses, and time is up: hold ``member`` for dead."""
         old = member.news
-        self.renew(
-            member, News(old.key, old.incarnation, DEAD, old.contact, old.seq, old.summary)
-        )
+        self.renew(member, News(old.key, old.incarnation, DEAD, old.contact, old.seq, old.summary))
         self.hooks.member_changed(self, member, now, out)
 
     # --- time ------------------------------------------------------------------------------------
@@ -451,7 +337,7 @@ class CellGossip(Table):
             if self._ask_others(member, out):
                 return
         self._probe_over()
-        self.health = min(self.health + 1, MAX_HEALTH)
+        self.falter()
         self.court.accuse(member, member.news.incarnation, self.key, now, out)
 
     def _ask_others(self, target: Member, out: Sink) -> bool:
@@ -499,9 +385,7 @@ class CellGossip(Table):
             member.asked = self.round
             news = (member.news,)
             number = self._next_number()
-            out.send(
-                member.contact, Ping(self.cell, self.key, number, self.round, self.path, news)
-            )
+            out.send(member.contact, Ping(self.cell, self.key, number, self.round, self.path, news))
 
     def probe_now(self, target: Member, out: Sink) -> int:
         """Ping outside the rotation (a witness's duty); returns the number to wait for."""
@@ -513,7 +397,8 @@ class CellGossip(Table):
         self.number += 1
         return self.number
 
-    def _schedule(self, out: Sink) -> None:
+    def schedule(self, out: Sink) -> None:
+        """Reckon anew when to come again, and say so."""
         self._reckon()
         out.wake(self.due)
 
@@ -526,4 +411,4 @@ class CellGossip(Table):
         self.due = due
 
 
-__all__ = ["CellGossip", "Hooks", "Suspicion"]
+__all__ = ["CellGossip", "Hooks"]

@@ -7,6 +7,7 @@ from typing import Final
 from sim.mutants.mutant import RUMOURS, WHISPERS, Absent, Mutant, mutant
 
 _CELL: Final = "fabric/gossip/cell.py"
+_MERGING: Final = "fabric/gossip/merging.py"
 _MEMBERS: Final = "fabric/gossip/members.py"
 _COURT: Final = "fabric/gossip/suspicion.py"
 
@@ -22,9 +23,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     mutant(
         "never-refute",
         "a suspected peer that lives does not say so",
-        _CELL,
-        "        if mine.state == LEFT:\n",
-        "        if news.state == SUSPECT or mine.state == LEFT:\n",
+        _MERGING,
+        "    if mine.state == LEFT:\n",
+        "    if news.state == SUSPECT or mine.state == LEFT:\n",
         RUMOURS,
     ),
     mutant(
@@ -38,9 +39,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     mutant(
         "hearsay-is-believed",
         "a member is held for reborn because another one says so",
-        _CELL,
-        "            if member.sworn and newer_life(news.incarnation, old.incarnation):\n",
-        "            if member.sworn and newer_life(0, old.incarnation):\n",
+        _MERGING,
+        "        if member.sworn and newer_life(news.incarnation, old.incarnation):\n",
+        "        if member.sworn and newer_life(0, old.incarnation):\n",
         RUMOURS,
     ),
     mutant(
@@ -62,9 +63,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     mutant(
         "ignore-own-death",
         "a peer that hears of its own death does not object",
-        _CELL,
-        "        if mine.state == LEFT:\n",
-        "        if news.state == DEAD or mine.state == LEFT:\n",
+        _MERGING,
+        "    if mine.state == LEFT:\n",
+        "    if news.state == DEAD or mine.state == LEFT:\n",
         RUMOURS,
     ),
     mutant(
@@ -87,9 +88,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     mutant(
         "suspicion-outlives-refutation",
         "a refutation does not close the case, so the witnesses go on counting",
-        _CELL,
-        "            self.court.acquit(member)\n",
-        "            pass\n",
+        _MERGING,
+        "        cell.court.acquit(member)\n",
+        "        pass\n",
         RUMOURS,
     ),
     mutant(
