@@ -38,7 +38,8 @@ from fabric.counters import Counters
 from fabric.machine import Event, Received, Sink
 from fabric.runtime.driver import Runtime
 from fabric.storage.memory import MemoryStorage
-from fabric.transport.keys import ClusterKeys, NodeKeys
+from fabric.transport.authority import ClusterKeys
+from fabric.transport.keys import NodeKeys
 from fabric.transport.link import Curve
 from fabric.transport.zmq import ZmqTransport
 from fabric.wire.codec import Int, Small, encode_frame, many, register

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fabric.attestor import Identity
 from fabric.errors import FabricError
-from fabric.transport.keys import sign, verifies
+from fabric.transport.keyfiles import sign, verifies
 from fabric.wire.trust import Certificate, Signed
 
 if TYPE_CHECKING:

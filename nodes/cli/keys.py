@@ -1,7 +1,7 @@
 """``fabric keys``: make, list, revoke and rotate the keys of a cluster's nodes.
 
 All work on the operator's directory (``--keys``, else ``FABRIC_KEYS``), whose files
-:mod:`fabric.transport.keys` describes.  No secret is ever printed or taken as an argument.
+:mod:`fabric.transport.authority` describes.  No secret is ever printed or taken as an argument.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any, Final
 import fabric
 from fabric.errors import ConfigError
 from fabric.ids import format_id, parse_id
-from fabric.transport.keys import CLUSTER_FILE, ClusterKeys, NodeKeys, load_node
+from fabric.transport.authority import ClusterKeys
+from fabric.transport.keys import CLUSTER_FILE, NodeKeys, load_node
 from fabric.wire.trust import CANDIDATE, Certificate
 from nodes.cli.output import Exit, Output
 from nodes.config import Config

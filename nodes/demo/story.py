@@ -21,7 +21,8 @@ from fabric.errors import CheckFailed, FabricError
 from fabric.ids import parse_id
 from fabric.machine import Contact
 from fabric.settings import Settings
-from fabric.transport.keys import ClusterKeys, NodeKeys
+from fabric.transport.authority import ClusterKeys
+from fabric.transport.keys import NodeKeys
 from fabric.wire.peer import Members, MembersAsk
 from fabric.wire.trust import CANDIDATE
 from nodes.demo.books import audit, read_book

@@ -10,7 +10,8 @@ from typing import Any
 from fabric.counters import Counters
 from fabric.errors import FabricError
 from fabric.machine import Message
-from fabric.transport.keys import ClusterKeys, NodeKeys
+from fabric.transport.authority import ClusterKeys
+from fabric.transport.keys import NodeKeys
 from fabric.transport.zmq import ZmqTransport
 from fabric.wire.trust import CANDIDATE
 

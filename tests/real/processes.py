@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fabric.transport.keys import ClusterKeys
+from fabric.transport.authority import ClusterKeys
 from fabric.wire.trust import CANDIDATE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,8 @@ from fabric.errors import (
     KeyFileError,
 )
 from fabric.machine import Contact
-from fabric.transport.keys import ClusterKeys, NodeKeys, load_node
+from fabric.transport.authority import ClusterKeys
+from fabric.transport.keys import NodeKeys, load_node
 from fabric.transport.zmq import ZmqTransport
 from fabric.wire import codec
 from fabric.wire.codec import encode_frame, encode_record

@@ -11,7 +11,8 @@ import fabric
 from fabric import adopting
 from fabric.errors import Conflict, NotPermitted
 from fabric.machine import Contact
-from fabric.transport.keys import ClusterKeys, NodeKeys
+from fabric.transport.authority import ClusterKeys
+from fabric.transport.keys import NodeKeys
 from fabric.transport.orders import ORDERS, refusal
 from fabric.wire.common import Request
 from fabric.wire.peer import StatusAsk

@@ -9,7 +9,7 @@ import pytest
 
 from fabric.errors import AddressInUse
 from fabric.transport.address import TcpAddress
-from fabric.transport.keys import ClusterKeys
+from fabric.transport.authority import ClusterKeys
 from fabric.transport.rotation import Rotation
 from fabric.wire.common import Done, Failure
 from tests.real.keyed import HOUR_S, KeyedPeer, cluster, issue, until

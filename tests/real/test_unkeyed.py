@@ -14,7 +14,7 @@ import agent
 import fabric
 from fabric.counters import Counters
 from fabric.errors import FabricError, KeysMissing
-from fabric.transport.keys import ClusterKeys
+from fabric.transport.authority import ClusterKeys
 from fabric.transport.zmq import ZmqTransport
 from fabric.wire.common import Done
 from nodes.cli.output import Exit
