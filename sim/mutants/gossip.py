@@ -78,11 +78,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        )\n",
     ),
     mutant(
-        "one-way-anti-entropy",
-        "who is shown a whole table gives its own, and takes nothing",
+        "no-anti-entropy",
+        "tables are never compared: what gossip lost stays lost",
         _CELL,
-        "        self.merge(sender, msg.table, now, out)\n",
-        "        if not msg.answer:\n            self.merge(sender, msg.table, now, out)\n",
+        "        if member is not None and msg.digest != self.digest():\n",
+        "        if member is not None and msg.digest == self.digest() + 1:\n",
         WHISPERS,
     ),
     mutant(
@@ -112,4 +112,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
 )
 
-ABSENT: Final[tuple[Absent, ...]] = ()
+ABSENT: Final[tuple[Absent, ...]] = (
+    Absent(
+        "one-way anti-entropy: who is shown a whole table gives its own, and takes nothing",
+        "slower and no more: others ask as well, so each table comes round within a few rounds",
+    ),
+)

@@ -8,9 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from agent.records import Reservation
+from fabric.errors import UnknownReservation
+from fabric.limits import RESERVATION_LIFETIME_US
+from fabric.peer.notices import MemberNotice
 from fabric.units import SECOND
+from fabric.wire.gossip import DEAD
 from fabric.wire.tree import Owner
-from sim.inspect import books_of, paths_of
+from sim.inspect import books_of, cells_of, paths_of
 from sim.run import Run
 from sim.scenario import Scenario
 from sim.workload import CONFIRMED
@@ -128,6 +132,63 @@ def test_a_peer_that_goes_back_to_an_older_record(healthy: Run) -> None:
 
     look_soon(healthy, spoil)
     assert found(healthy) == ["order-fell"]
+
+
+def test_a_record_that_nobody_wrote(healthy: Run) -> None:
+    def spoil() -> None:
+        paths = paths_of(healthy.world.hosts[4])
+        record = paths.records[paths.leaf]
+        order = record.order._replace(version=record.order.version + 1000)
+        paths.records[paths.leaf] = dataclasses.replace(record, order=order)
+        paths.changes += 1
+
+    look_soon(healthy, spoil)
+    assert "unwritten-record" in found(healthy)
+
+
+def test_old_news_of_a_member(healthy: Run) -> None:
+    def spoil() -> None:
+        gossip = cells_of(healthy.world.hosts[4]).leaf_gossip
+        assert gossip is not None
+        member = next(m for m in gossip.members.values() if m.sworn)
+        member.news = dataclasses.replace(member.news, incarnation=1)
+
+    look_soon(healthy, spoil)
+    assert found(healthy) == ["status-fell"]
+
+
+def test_a_verdict_on_one_word_about_a_healthy_member(healthy: Run) -> None:
+    def spoil() -> None:
+        judge = healthy.world.hosts[4]
+        gossip = cells_of(judge).leaf_gossip
+        assert gossip is not None
+        member = next(m for m in gossip.members.values() if not m.observer)
+        news = member.news
+        notice = MemberNotice(
+            gossip.cell, member.key, DEAD, news.contact, news.incarnation, (judge.node_id,)
+        )
+        healthy.checkers.verdicts.notice(judge, notice)
+
+    look_soon(healthy, spoil)
+    assert found(healthy) == ["cheap-verdict", "healthy-failed"]
+
+
+def test_a_promise_that_its_host_forgot(healthy: Run) -> None:
+    placing = next(p for p in healthy.workload.open.values() if p.state == CONFIRMED)
+    placing.changed_us = healthy.world.engine.now
+    healthy.checkers.placement.unconfirmed(placing, UnknownReservation("no such reservation"))
+    assert found(healthy) == ["lost-promise"]
+
+
+def test_room_that_a_second_host_keeps(healthy: Run) -> None:
+    placing = next(p for p in healthy.workload.open.values() if p.state == CONFIRMED)
+    placing.changed_us = 0
+    assert placing.placed is not None
+    other = next(n for n in healthy.world.hosts if n.node_id != placing.placed.host.node_id)
+    soon = other.now + RESERVATION_LIFETIME_US - 16 * SECOND
+    reservation(healthy, other.role.host, key=placing.key, expires_at=soon)
+    healthy.checkers.audit()
+    assert found(healthy) == ["stray-reservation"]
 
 
 def test_a_written_tree_that_is_none(healthy: Run) -> None:
