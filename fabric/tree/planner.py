@@ -307,8 +307,12 @@ class Plan(Seating):
 
     def _borrow(self, cell: Cell, sibling: Cell, count: int) -> None:
         free = [m for m in sibling.members if not self._anchors(sibling, m)]
-        # where all have seats one of them has to move: the others are still a majority
-        moving = free[:count] or sibling.members[-1:]
+        moving = free[:count]
+        missing = self._bounds(cell)[0] - len(cell.members) - len(moving)
+        if missing > 0:
+            # some that have seats must move as well: fewer than half, the others are a majority
+            seated = [m for m in sibling.members if m not in free]
+            moving += seated[-min(missing, max((len(seated) - 1) // 2, 1)) :]
         sibling.members = [m for m in sibling.members if m not in moving]
         cell.members = cell.members + moving
         self._settle_moved(cell, moving)

@@ -101,6 +101,21 @@ def test_a_record_tells_the_domains_and_the_next_chairman_knows_them() -> None:
     assert heir.domain == plan.domain
 
 
+def test_a_cell_that_borrows_is_large_enough_then_though_seats_must_move() -> None:
+    plan = Plan(BOUNDS)
+    waves = ((range(1, 2), "", [1]), (range(2, 9), "", [2, 3, 4, 5]), (range(9, 18), "a", []))
+    for numbers, domain, gone in waves:
+        join(plan, domain, *numbers)
+        plan.remove(gone)
+        settle_seats(plan)
+    plan.add_hosts([contact(18)])
+    settle_seats(plan)
+    assert len(plan.leaves()) == 3
+    plan.remove([6, 15, 16])
+    settle_seats(plan)
+    assert [len(leaf.members) for leaf in plan.leaves()] == [3, 4, 3]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "a/1", "a/2", "b", "c/9"]), st.integers(1, 9)),
                 min_size=1, max_size=12), st.data())  # fmt: skip
