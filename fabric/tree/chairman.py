@@ -16,9 +16,8 @@ Theory of operation
   told to create one writes nothing and says so.
 * A coordinator that knows less than the peers was emptied, or restored from an old copy.  Then the
   chairman is HALTED: it writes nothing, alarms, and reads again every second.  What the peers know
-  it hears from its own peer (:meth:`Chairman.witness`), from the reports of owners and, where its
-  own peer is behind what it read (it just started), by asking the root's seats first.  An operator
-  may have it publish what the fabric knows: :mod:`fabric.tree.adoption`.
+  is heard from witnesses (:mod:`fabric.tree.witnesses`).  An operator may have the chairman publish
+  what the fabric knows: :mod:`fabric.tree.adoption`.
 
 Its rooms
 ---------
@@ -61,6 +60,7 @@ from fabric.tree.reports import Reports
 from fabric.tree.roster import Cell
 from fabric.tree.touch import ABSTAIN_US, Touch
 from fabric.tree.upkeep import Upkeep
+from fabric.tree.witnesses import Witnesses
 from fabric.units import SECOND
 from fabric.wire.adoption import AdoptAsk
 from fabric.wire.common import Done
@@ -73,7 +73,6 @@ from fabric.wire.tree import (
     Opinion,
     Order,
     Report,
-    TopoAsk,
 )
 
 FOLLOWING: Final = 0
@@ -115,8 +114,7 @@ class Chairman:
         self.token = 0
         self.write_token = 0
         self.next_batch = NEVER
-        self.seen = NO_ORDER  # the newest topology that anybody is known to hold
-        self.heard: Epoch | None = None  # our epoch under which we asked what others hold
+        self.witnesses = Witnesses(me)
         self.halted_for = ""
         self.cut_off = ""  # why the coordinator gave no answer
 
@@ -226,13 +224,14 @@ class Chairman:
         if topo is None and not self.create:
             why = "the coordinator holds no topology, and this peer may not make one"
             self._halt(why, now, out)
-            if self.seen == NO_ORDER:
+            if self.witnesses.newest == NO_ORDER:
                 # to the candidate that may, which campaigns oftener than once a lease
                 self._leave_the_chair(2 * self.settings.chair_lease_us, now, out)
             return
         held = NO_ORDER if topo is None else topo.order
-        if self.seen > held:
-            why = f"peers hold topology {tuple(self.seen)}, the coordinator only {tuple(held)}"
+        newest = self.witnesses.newest
+        if newest > held:
+            why = f"peers hold topology {tuple(newest)}, the coordinator only {tuple(held)}"
             self._halt(why, now, out)
             return
         self.records.go_on_from(topo, records)
@@ -241,9 +240,8 @@ class Chairman:
             epoch = Epoch(max(topo.order.generation, epoch.generation), epoch.lease)
         self.chronicle.begin(self.plan)
         self.upkeep.begin(self.plan)
-        if self.seen < held and self.heard != self.lease.epoch:
-            self.heard = self.lease.epoch
-            self._ask_witnesses(now, out)
+        if self.witnesses.ask(held, self.lease.epoch, self.plan, out):
+            self.next_batch = now + WITNESS_US
             return
         self.state = PRESIDING
         self.halted_for = ""
@@ -277,8 +275,8 @@ class Chairman:
         try:
             if not self.adoption.take(ask):
                 return Done()
-            coordinator_id = self.lease.coordinator_id
-            self.adoption.begin(epoch, coordinator_id, self.me, self.seen, self.records.versions)
+            coordinator_id, newest = self.lease.coordinator_id, self.witnesses.newest
+            self.adoption.begin(epoch, coordinator_id, self.me, newest, self.records.versions)
         except FabricError as error:
             return error
         self.state = ADOPTING
@@ -307,24 +305,13 @@ class Chairman:
 
     def witness(self, order: Order, now: int, out: Sink) -> None:
         """Somebody holds a topology, or a cell, of ``order``: the coordinator held it once."""
-        if order <= self.seen:
-            return
-        self.seen = order
-        if self.state == PRESIDING and not self.write_token:
+        if self.witnesses.say(order) and self.state == PRESIDING and not self.write_token:
             self._doubt_what_was_read(out)
 
     def _doubt_what_was_read(self, out: Sink) -> None:
         topo = self.records.topo
-        if topo is not None and self.seen > topo.order:
+        if topo is not None and self.witnesses.newest > topo.order:
             self._load(out)  # it is as new, and we are chairman no more, or it lost something
-
-    def _ask_witnesses(self, now: int, out: Sink) -> None:
-        """Our own peer is behind what we read: others may be ahead of it. Then read again."""
-        self.next_batch = now + WITNESS_US
-        root = self.plan.cells.get(self.plan.root)
-        for node_id in root.seats if root is not None else ():
-            if node_id != self.me.node_id:
-                out.send(self.plan.contacts[node_id], TopoAsk(self.me))
 
     # --- what others want ------------------------------------------------------------------------
 
@@ -472,7 +459,7 @@ class Chairman:
         assert topo is not None
         telling.spread(self.plan, topo, self.me, cells, moved, out)
         self._come_back(now, out)
-        self.seen = max(self.seen, topo.order)  # we are a witness ourselves
+        self.witnesses.say(topo.order)  # we are one ourselves
         self._doubt_what_was_read(out)
 
 
