@@ -166,6 +166,13 @@ class Leases:
             deny = LeaseDeny(msg.cell, 0, msg.number, NO_ORDER, None, 0)
             out.send(msg.asker, deny)
             return
+        record = self.cells.paths.records.get(msg.cell)
+        current = msg.electorate == seat.electorate  # else the seat itself refuses
+        if current and record is not None and not _may_own(record, sender):
+            deny = LeaseDeny(msg.cell, seat.term, msg.number, seat.electorate, None, 0)
+            out.send(msg.asker, deny)
+            out.send(msg.asker, Path(self.cells.paths.topo, (record,), ()))
+            return
         answer, writes = seat.ask(msg, now)
         if writes:
             out.promise(writes, msg.asker, answer)
@@ -278,6 +285,17 @@ class Leases:
         """Give all leases back, those of upper cells first."""
         for cell in reversed(tuple(self.ownerships)):
             self.ownerships[cell].release(out)
+
+
+def _may_own(record: CellRecord, node_id: int) -> bool:
+    """Whether ``node_id`` belongs to the cell of ``record``, as far as that tells.
+
+    A leaf's record names its hosts.  That of an inner cell names its child cells, and which host
+    speaks for each is decided by seats elsewhere: there nobody can tell.
+    """
+    if record.level > 0:
+        return True
+    return any(member.node_id == node_id for member in record.members)
 
 
 def _draining(gossip: CellGossip, news: News) -> bool:
