@@ -70,3 +70,24 @@ def test_a_copied_data_directory_ends_the_process_with_an_error(tmp_path: Path) 
             word in error["message"] for word in (two.node_id, two.address, copy.address)
         )
         assert result_of("status", "--peer", two.address)["node_id"] == two.node_id
+
+
+async def test_a_copied_candidate_does_not_keep_the_chair_it_was_given(tmp_path: Path) -> None:
+    """The coordinator knows candidates by their node ids, so the copy gets the same lease."""
+
+    def candidate(*join: str) -> fabric.Fabric:
+        return fabric.open(
+            host=agent.simulated_host(), keys=keys_of("twins-3"), join=join, settings=SMALL,
+            candidate=True, coordinator=str(tmp_path / "coordinator"),
+        )  # fmt: skip
+
+    async with candidate() as own:
+        await own.ready(PATIENCE_S)
+        for join in ((own.contact.address,), ()):
+            async with candidate(*join) as copy:
+                async with asyncio.timeout(PATIENCE_S):
+                    assert isinstance(await copy.failed(), NodeIdInUse)
+        async with asyncio.timeout(PATIENCE_S):
+            while (own.contact,) != (await own.cell(0)).record.members:
+                await asyncio.sleep(0.05)
+        assert (await own.status()).chairman
