@@ -4,8 +4,8 @@ Theory of operation
 -------------------
 A :class:`Peer` is itself a machine.  It hands each message to the part that speaks it (one table,
 :data:`_HANDLERS`), each timer to the parts that are due, and local calls to the same code as
-requests from afar.  The parts do not call each other: gossip writes the member tables, the tree
-writes owners and records, placement reads both.
+requests from afar (:mod:`fabric.peer.answering`).  The parts do not call each other: gossip writes
+the member tables, the tree writes owners and records, placement reads both.
 
 =====================  ==============================================================
 ``paths``              what we hold of the topology (writer: :class:`Cells`)
@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from fabric.errors import BadInput, NotFound
 from fabric.machine import (
     NEVER,
     Contact,
@@ -41,11 +40,11 @@ from fabric.machine import (
     Sink,
     Woken,
 )
-from fabric.peer import reading, seeing
+from fabric.peer import answering
 from fabric.peer.calls import Caller
 from fabric.peer.cells import Cells
 from fabric.peer.leases import Leases
-from fabric.peer.notices import DiskNotice, JoinRefusedNotice, LeftNotice
+from fabric.peer.notices import DiskNotice, JoinRefusedNotice
 from fabric.peer.tables import CellTables
 from fabric.peer.twins import Twins
 from fabric.placement.host import HOST_PREFIX, HostBooks
@@ -57,10 +56,8 @@ from fabric.tree.joining import Joiner
 from fabric.tree.stored import StoredPath
 from fabric.tree.topology import PathStore, newest_order
 from fabric.units import SECOND
-from fabric.wire.adoption import AdoptAsk
-from fabric.wire.common import Done, Request
+from fabric.wire.common import Request
 from fabric.wire.gossip import Ack, Ping, ProbeAnswer, ProbeFor, Suspect, Sync, SyncAsk
-from fabric.wire.peer import LeaveAsk, MembersAsk, StatusAsk
 from fabric.wire.tree import (
     HOST,
     OBSERVER,
@@ -153,7 +150,7 @@ class Peer(Machine):
             held = [(k, v) for k, v in self.stored.items() if k.startswith(HOST_PREFIX)]
             books.restore(held, now, out)
             self.router.restored(out)
-            self._after_placement(out)
+            self.after_placement(out)
         if self.candidate:
             self.chairman = Chairman(self.me, self.settings, self.create, now)
             self._witness(self.paths.newest(), now, out)
@@ -180,12 +177,12 @@ class Peer(Machine):
             self._tick(now, out)
         elif cls is LocalCall:
             assert isinstance(event, LocalCall)
-            self._call(Caller(event.call_id, None, event.trace), event.request, now, out)
+            answering.call(self, Caller(event.call_id, None, event.trace), event.request, now, out)
         elif isinstance(event, Coordinated):
             self._coordinated(event, now, out)
         elif isinstance(event, Driven):
             self.router.driven(event, now, out)
-            self._after_placement(out)
+            self.after_placement(out)
         elif isinstance(event, PersistFailed):
             out.notify(DiskNotice(event.reason))
         else:
@@ -221,7 +218,7 @@ class Peer(Machine):
             self.chairman.tick(now, out)
         if self.router_due <= now:
             self.router.tick(now, out)
-            self._after_placement(out)
+            self.after_placement(out)
         if self.path_due <= now:
             self._store_path(now, out)
         self._rest(out)
@@ -325,7 +322,7 @@ class Peer(Machine):
             return
         self.chairman.coordinated(event.token, event.answer, now, out)
         if self.chairman.adoption.outcome is not None:
-            self._tell_adopter(self.chairman, out)
+            answering.tell_adopter(self, self.chairman, out)
         self.joiner.insist_on(self.chairman.lease.coordinator_id)
         if self.chairman.presides(now) and not self.paths.placed:
             self.joiner.doubt(now, out)
@@ -334,82 +331,15 @@ class Peer(Machine):
         """Return the record of ``cell`` that we hold, if any."""
         return self.paths.records.get(cell)
 
-    # --- calls -----------------------------------------------------------------------------------
-
-    def _on_request(self, sender: int, msg: Request, now: int, out: Sink) -> None:
-        if msg.reply_to.node_id not in (0, sender):
-            return  # answers go to those who ask, nobody else
-        if msg.body.__class__ is LeaveAsk:
-            caller = Caller(msg.request_id, msg.reply_to)
-            caller.respond(out, BadInput("a peer leaves only at its own process's wish"))
-            return
-        self._call(Caller(msg.request_id, msg.reply_to, msg.trace), msg.body, now, out)
-
-    def _call(self, caller: Caller, body: Any, now: int, out: Sink) -> None:
-        """Do what a caller wants, wherever he is."""
-        cls = body.__class__
-        if cls is StatusAsk:
-            presides = self.chairman is not None and self.chairman.presides(now)
-            caller.respond(out, reading.status(self.cells, self.candidate, presides, now))
-        elif cls is MembersAsk:
-            caller.respond(out, reading.members(self.cells, body.cell, now))
-        elif cls in seeing.ASKS:
-            caller.respond(out, seeing.answer(body, self.cells, self.chairman, now, out))
-        elif cls is AdoptAsk:
-            self._adopt(caller, body, now, out)
-        elif cls is LeaveAsk:
-            self._leave(caller, now, out)
-        elif cls in Router.ASKS:
-            self.router.ask(caller, body, now, out)
-            self._after_placement(out)
-        else:
-            caller.respond(out, BadInput(f"a peer does not answer {cls.__name__}"))
-
-    def _adopt(self, caller: Caller, ask: AdoptAsk, now: int, out: Sink) -> None:
-        if self.chairman is None:
-            caller.respond(out, NotFound("this peer is no candidate"))
-            return
-        answer = self.chairman.adopt(ask, now, out)
-        if answer is not None:
-            caller.respond(out, answer)
-        else:
-            self.adopter = caller
-
-    def _tell_adopter(self, chairman: Chairman, out: Sink) -> None:
-        outcome, chairman.adoption.outcome = chairman.adoption.outcome, None
-        caller, self.adopter = self.adopter, None
-        if caller is not None and outcome is not None:
-            caller.respond(out, outcome)
-
     def _on_placement(self, sender: int, msg: Any, now: int, out: Sink) -> None:
         self.router.handle_message(sender, msg, now, out)
-        self._after_placement(out)
+        self.after_placement(out)
 
-    def _after_placement(self, out: Sink) -> None:
+    def after_placement(self, out: Sink) -> None:
         """Note the router's next deadline, and tell the cell what the books have room for now."""
         self.router_due = self.router.due
         if self.books is not None:
             self.cells.duties.set_host_summary(self.books.summary(), out)
-
-    def _leave(self, caller: Caller, now: int, out: Sink) -> None:
-        def goodbye(now: int, out: Sink) -> None:
-            self._goodbye(now, out)
-            caller.respond(out, Done())
-
-        self.joiner.due = NEVER
-        if self.cells.farewell is None:
-            self.cells.leave(goodbye, now, out)
-        else:
-            caller.respond(out, Done())  # asked twice
-
-    def _goodbye(self, now: int, out: Sink) -> None:
-        self.cells.goodbye(out)
-        if self.chairman is not None:
-            self.chairman.on_leave(Leave(self.me, self.boot_id), now, out)
-            self.chairman.lease.resign(self.chairman.next_token(), out)
-        if self.paths.topo is not None:
-            out.send(self.paths.topo.chairman, Leave(self.me, self.boot_id))
-        out.notify(LeftNotice())
 
 
 Handler = Callable[[Peer, int, Any, int, Sink], None]
@@ -477,6 +407,6 @@ _HANDLERS: Final[dict[type[Any], Handler]] = {
     Inquest: Peer._on_inquest,
     Here: Peer._on_here,
     Opinion: Peer._on_opinion,
-    Request: Peer._on_request,
+    Request: answering.on_request,
     **dict.fromkeys(HANDLERS, Peer._on_placement),
 }
