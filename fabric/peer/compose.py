@@ -153,7 +153,8 @@ class Peer(Machine):
             self.after_placement(out)
         if self.candidate:
             self.chairman = Chairman(self.me, self.settings, self.create, now)
-            self._witness(self.paths.newest(), now, out)
+            stored = newest_order(self.paths.newest())
+            self.chairman.witness(stored, now, out, stored=True)
         self.stored = {}
         self.cells.settle(now, out)
         self.joiner.due = now

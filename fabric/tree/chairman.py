@@ -303,9 +303,9 @@ class Chairman:
 
     # --- is the coordinator the newest? ----------------------------------------------------------
 
-    def witness(self, order: Order, now: int, out: Sink) -> None:
+    def witness(self, order: Order, now: int, out: Sink, stored: bool = False) -> None:
         """Somebody holds a topology, or a cell, of ``order``: the coordinator held it once."""
-        if self.witnesses.say(order) and self.state == PRESIDING and not self.write_token:
+        if self.witnesses.say(order, stored) and self.state == PRESIDING and not self.write_token:
             self._doubt_what_was_read(out)
 
     def _doubt_what_was_read(self, out: Sink) -> None:

@@ -351,7 +351,7 @@ def take_over(bench: Bench, seen: Order = NO_ORDER) -> Bench:
     other = Bench(bench.rows, create_topology=False)
     end_chair(bench.rows)
     other.now = bench.now
-    other.chairman.witness(seen, other.now, other.out)
+    other.chairman.witness(seen, other.now, other.out, stored=seen == NO_ORDER)
     return other
 
 
@@ -444,6 +444,20 @@ def test_a_chairman_that_just_started_asks_the_roots_seats_before_it_writes() ->
     other.chairman.witness(order._replace(version=order.version + 1), other.now, other.out)
     other.run(5 * SECOND)
     assert other.chairman.state == HALTED
+
+
+def test_a_chairman_that_knows_only_what_it_had_stored_asks_as_well() -> None:
+    """Swarm seed 515: it was down for long, and the coordinator fell back to just where it was."""
+    bench = formed()
+    other = take_over(bench)
+    assert bench.chairman.records.topo is not None
+    order = bench.chairman.records.topo.order
+    other.chairman.witness(order, other.now, other.out, stored=True)
+    other.run(SECOND // 4)
+    assert sorted(to for to, m in other.sent if isinstance(m, TopoAsk)) == sorted(bench.seats())
+    assert not other.chairman.presides(other.now)
+    other.run(SECOND)
+    assert other.chairman.presides(other.now)
 
 
 def test_a_chairman_that_just_started_presides_when_nobody_knows_better() -> None:
