@@ -16,7 +16,7 @@ from fabric.gossip.members import REFUTATION_BITS
 from fabric.machine import Message
 from fabric.units import MS, SECOND
 from fabric.wire.gossip import ALIVE, DEAD, Ack, News, Ping, Suspect, Sync
-from fabric.wire.tree import Owner, Path, Vacant
+from fabric.wire.tree import HandOver, Owner, Path, Vacant
 from sim.faults import EVERYBODY, NOBODY, Hit, World, end_after
 from sim.inspect import cells_of, paths_of
 
@@ -177,7 +177,7 @@ class NewerVersion:
 
 
 #: What peers of the version before do not know: hints without which all goes on, only later.
-NEW_TYPES: Final = (Vacant,)
+NEW_TYPES: Final = (HandOver, Vacant)
 #: Fields with a default that the first version had: a host that ignored this one would give back
 #: what was confirmed.
 FIRST_FIELDS: Final = frozenset({"unconfirmed"})

@@ -223,7 +223,12 @@ class Leases:
             seat.release(sender, msg, now, out)
 
     def on_hand_over(self, sender: int, msg: HandOver, now: int, out: Sink) -> None:
-        """The owner wants us to take over from it."""
+        """The owner wants its heir, perhaps us, to take over from it."""
+        seat = self.seats.get(msg.cell)
+        if seat is not None:
+            seat.hand_over(sender, msg)
+        if msg.heir.node_id != self.cells.me.node_id:
+            return
         ownership = self.ownerships.get(msg.cell)
         owner = self.cells.paths.owners.get(msg.cell)
         if ownership is None or owner is None or self.cells.leaving:

@@ -211,9 +211,11 @@ class Ownership:
             return
         self.heir = heir.node_id
         self.next_renew = self.late_at = NEVER
+        word = HandOver(self.cell, stamp.electorate, stamp.term, heir)
         for seat in self.seats:
-            out.send(seat, LeaseRelease(self.cell, stamp.term, heir))
-        out.send(heir, HandOver(self.cell, stamp.electorate, stamp.term))
+            if seat.node_id != heir.node_id:
+                out.send(seat, word)
+        out.send(heir, word)
 
     def release(self, out: Sink) -> None:
         """Give the lease back where there is no heir: the seats tell the standbys at once."""

@@ -23,6 +23,7 @@ from fabric.settings import Settings
 from fabric.wire.codec import Int, decode_record, encode_record
 from fabric.wire.tree import (
     CellRecord,
+    HandOver,
     LeaseAsk,
     LeaseDeny,
     LeaseGrant,
@@ -124,12 +125,14 @@ class Seat:
         self.standbys = ask.standbys
         return grant, writes
 
-    def release(self, sender: int, msg: LeaseRelease, now: int, out: Sink) -> None:
-        """The owner gives its lease back, now or as soon as its heir asks."""
-        if self.grantee is None or self.grantee.node_id != sender or msg.term != self.term:
-            return
-        if msg.heir is not None:
+    def hand_over(self, sender: int, msg: HandOver) -> None:
+        """The owner lets its heir have the lease, as soon as that one asks for it."""
+        if self.grantee is not None and self.grantee.node_id == sender and msg.term == self.term:
             self.heir = msg.heir.node_id
+
+    def release(self, sender: int, msg: LeaseRelease, now: int, out: Sink) -> None:
+        """The owner gives its lease back."""
+        if self.grantee is None or self.grantee.node_id != sender or msg.term != self.term:
             return
         self.expires = now
         self.tick(now, out)

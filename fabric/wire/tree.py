@@ -250,23 +250,25 @@ class LeaseDeny:
 
 @dataclass(slots=True)
 class LeaseRelease:
-    """The owner gives its lease back: elect another at once.
-
-    With an ``heir`` it goes on until that one has won: the seat may grant to it beside.
-    """
+    """The owner gives its lease back: elect another at once."""
 
     cell: Int
     term: Int
-    heir: Contact | None = None
 
 
 @dataclass(slots=True)
 class HandOver:
-    """The owner, leaving or draining, to its heir: the seats know; take over from me."""
+    """The owner, leaving or draining, to its seats and its heir: may the heir take over from me.
+
+    The owner goes on until the heir has won, so a seat may grant to the heir beside.  A message of
+    its own: as a field of :class:`LeaseRelease` it would make seats of an older version, which do
+    not know the field, give the lease away while its owner holds it.
+    """
 
     cell: Int
     electorate: Order
     term: Int
+    heir: Contact
 
 
 @dataclass(slots=True)
