@@ -41,7 +41,9 @@ UNDER_WAY: Final = frozenset({PLACED, CONFIRMED, RELEASING, DOUBTFUL, WITH_VM})
 class Placing:
     """One placement, as its caller sees it."""
 
-    __slots__ = ("asked_us", "changed_us", "key", "number", "placed", "request", "state", "stream")
+    __slots__ = (
+        "asked_us", "changed_us", "key", "number", "placed", "request", "set_us", "state", "stream",
+    )  # fmt: skip
 
     def __init__(self, number: int, request: PlacementRequest, stream: Stream, now: int) -> None:
         self.number = number
@@ -54,6 +56,8 @@ class Placing:
         self.placed: Placed | None = None
         #: When the state was entered.
         self.changed_us = now
+        #: How the clock of the host was set when it promised the room.
+        self.set_us = 0
 
 
 class Workload:
@@ -170,6 +174,8 @@ class Workload:
     def _answered(self, placing: Placing, answer: Any) -> None:
         if isinstance(answer, Placed):
             placing.placed = answer
+            host = self._engine.by_id.get(answer.host.node_id)
+            placing.set_us = host.offset if host is not None else 0
             self.latency_us.append(self._engine.now - placing.changed_us)
             self._set(placing, PLACED)
             self.on_placed(placing.request, answer)

@@ -146,7 +146,8 @@ class PlacementChecks:
             return
         if placing.changed_us <= self._unreliable_us + SECOND:
             return  # a copy of the host's answer may have met an entry that had started anew
-        held_us = world.engine.now - placing.changed_us
+        # by the clock of the host, which may have been set meanwhile
+        held_us = world.engine.now - placing.changed_us + max(node.offset - placing.set_us, 0)
         same = node.node_id == placing.placed.host.node_id  # or its promises went with its disk
         if same and held_us < RESERVATION_LIFETIME_US // 2:
             detail = f"{placing.key} was given a place, which was unknown {held_us // MS} ms later"
