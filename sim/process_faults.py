@@ -53,10 +53,10 @@ class Leaving:
         node, engine = world.host(self.host), world.engine
         if not node.alive:
             return
-        machine = node.machine
+        generation = node.generation  # not its machine: it may be asleep
 
         def gone(_answer: object = None) -> None:
-            if node.alive and node.machine is machine:
+            if node.alive and node.generation == generation:
                 _crash(world, node, self.down_us)
 
         engine.call(node, LeaveAsk("operator"), gone)

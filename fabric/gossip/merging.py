@@ -75,7 +75,8 @@ def merge_one(
 
 def _status_changed(cell: CellGossip, member: Member, old: News, now: int, out: Sink) -> None:
     news = member.news
-    if news.incarnation != old.incarnation and news.state == ALIVE:
+    refuted = news.incarnation != old.incarnation and news.state == ALIVE
+    if refuted or news.state == LEFT:  # whoever said goodbye is not to be found dead as well
         cell.court.acquit(member)
     elif news.state == SUSPECT:
         cell.court.open(member, now, out)
