@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fabric.storage.interface import RELEARNED
 from fabric.units import SECOND
-from sim.faults import Hit, World, end_after
+from sim.faults import Crash, Hit, World, end_after, strike
 
 #: A process whose disk failed is started again so long after the disk works.
 RESTART_US = 2 * SECOND
@@ -108,13 +108,8 @@ class TornWrite:
     def begin(self, world: World) -> None:
         node = world.host(self.host)
 
-        def die() -> None:
-            if not node.alive:
-                return
-            node.crash()
-            world.fault_over()
-            engine = world.engine
-            engine.at(engine.now + self.down_us, lambda: _start_if_dead(world, self.host))
+        def die() -> None:  # which may be long after this began: that is when it disturbs
+            strike(Crash(world.engine.now, self.host, self.down_us), world)
 
         def torn() -> None:
             world.engine.after(0, node, die)
