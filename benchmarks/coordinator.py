@@ -29,7 +29,7 @@ from fabric.errors import CheckFailed
 from fabric.ids import format_id
 from fabric.limits import MAX_INT
 from fabric.machine import Contact
-from fabric.runtime.driver import Coordinator
+from fabric.runtime.errands import Coordinator
 from fabric.settings import Settings
 from fabric.tree.planner import Plan
 from fabric.units import SECOND

@@ -28,7 +28,8 @@ from fabric.machine import Contact, Message
 from fabric.peer.compose import Peer
 from fabric.peer.gauges import gauges
 from fabric.placement.host import Host
-from fabric.runtime.driver import Coordinator, Runtime
+from fabric.runtime.driver import Runtime
+from fabric.runtime.errands import Coordinator
 from fabric.settings import Settings
 from fabric.storage.committer import CommittedStorage
 from fabric.storage.interface import Storage

@@ -3,7 +3,8 @@
 One machine, one loop.  Everything that happens (a message, a timer, a commit, an answer) becomes an
 event, and :meth:`Runtime.handle` gives it to the machine with this driver as its sink.  Sends leave
 at once; a promise leaves when its writes are durable, promises in the order in which they were
-made.  What a machine sends to itself comes back in a later turn of the loop.
+made.  What a machine sends to itself comes back in a later turn of the loop, and what it wants of
+the coordinator or the hypervisor is an errand (:mod:`fabric.runtime.errands`).
 
 A machine that raises on an event is a defect: it is counted, logged with its traceback, and the
 next event goes on.  A disk that fails stops the peer for good (:attr:`Runtime.failure`): what it
@@ -14,20 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from fabric.coordination.interface import (
-    CoordinatorAnswer,
-    CoordinatorNews,
-    CoordinatorRequest,
-    Lost,
-)
 from fabric.counters import Counters, Histogram
 from fabric.errors import (
     DeadlineExceeded,
     FabricError,
-    MissingDependency,
     Overloaded,
     StorageError,
     Unavailable,
@@ -37,8 +31,6 @@ from fabric.machine import (
     NEVER,
     WOKEN,
     Contact,
-    Coordinated,
-    Driven,
     Event,
     LocalCall,
     Message,
@@ -53,6 +45,7 @@ from fabric.placement.host import HostDriver
 from fabric.runtime.asking import Asker
 from fabric.runtime.clock import Clock
 from fabric.runtime.desk import Desk
+from fabric.runtime.errands import Coordinator, Errands
 from fabric.runtime.journal import Journal
 from fabric.runtime.measures import metrics
 from fabric.runtime.tracing import CARRIERS, TRACE, Tracer
@@ -66,8 +59,6 @@ _LOG = logging.getLogger("fabric.runtime")
 
 #: Tracebacks written in full before only every thousandth is: a loop of errors must not fill disks.
 _LOGGED_ERRORS: Final = 20
-#: How long stopping waits for requests to the coordinator and the hypervisor.
-_FINISH_S: Final = 1.0
 
 
 class StartingMachine(Protocol):
@@ -76,17 +67,6 @@ class StartingMachine(Protocol):
     def start(self, now: int, out: Sink) -> None: ...
 
     def handle(self, event: Event, now: int, out: Sink) -> None: ...
-
-
-class Coordinator(Protocol):
-    """The edge to a coordinator: one answer per request."""
-
-    def listen(self, tell: Callable[[CoordinatorNews], None]) -> None:
-        """Have ``tell`` called, on the loop, with news that nobody asked for."""
-
-    async def ask(self, request: CoordinatorRequest) -> CoordinatorAnswer: ...
-
-    async def close(self) -> None: ...
 
 
 class Runtime(Sink):
@@ -113,8 +93,7 @@ class Runtime(Sink):
         self.watchers: list[Callable[[Any], None]] = []
         self.journal = Journal(self.clock, counters, storage.boot_id)
         self.desk = Desk(self.journal, self.measure, self.send, self.ask)
-        self._coordinator = coordinator
-        self._driver = driver
+        self._errands = Errands(coordinator, driver, counters, self.clock, self.handle, self._ended)
         self._machine: StartingMachine | None = None
         self._lateness = counters.times.setdefault(("timer_lateness", ""), Histogram())
         self._wish = NEVER
@@ -122,7 +101,6 @@ class Runtime(Sink):
         self._timer: asyncio.TimerHandle | None = None
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._next_call = 1
-        self._tasks: set[asyncio.Task[None]] = set()
         self._tracer: Tracer | None = None
         self._trace = ""  # of the event that is being handled
         self._stopped: asyncio.Future[None] | None = None
@@ -143,24 +121,16 @@ class Runtime(Sink):
     def run(self, machine: StartingMachine) -> None:
         """Start the machine and give it all that happens from now on."""
         self._machine = machine
-        if self._coordinator is not None:
-            self._coordinator.listen(lambda news: self.handle(Coordinated(0, news)))
+        self._errands.listen()
         self._enter(lambda now: machine.start(now, self))
 
     async def stop(self) -> None:
         """Stop handling, finish writes, close everything. Says nothing to other peers."""
         self._halt()
-        if self._tasks:  # what was put out last, such as giving the chair back, still happens
-            await asyncio.wait(self._tasks, timeout=_FINISH_S)
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._errands.finish()
         await self.transport.close()
         await self.storage.close()
-        if self._coordinator is not None:
-            await self._coordinator.close()
-        if self._driver is not None:
-            await self._driver.close()
+        await self._errands.close()
 
     @property
     def running(self) -> bool:
@@ -192,7 +162,7 @@ class Runtime(Sink):
         edge = {
             "calls_waiting": len(self._calls),
             "questions_waiting": len(self._asker),
-            "edge_tasks": len(self._tasks),
+            "edge_tasks": len(self._errands),
             "send_queue": self.transport.waiting,
             "connections": self.transport.connections,
             "storage_queue": self.storage.waiting,
@@ -379,10 +349,10 @@ class Runtime(Sink):
         self.storage.submit(writes, measured)
 
     def coordinate(self, request: Any, token: int) -> None:
-        self._spawn(self._coordinate(request, token))
+        self._errands.coordinate(request, token)
 
     def drive(self, call: Any, token: int) -> None:
-        self._spawn(self._drive(call, token, self._trace))
+        self._errands.drive(call, token, self._trace)
 
     def reply(self, call_id: int, result: Any) -> None:
         future = self._calls.pop(call_id, None)
@@ -424,46 +394,6 @@ class Runtime(Sink):
             self.failure = error
             _LOG.critical("stopping: %s", error.message)
         self._halt()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _coordinate(self, request: CoordinatorRequest, token: int) -> None:
-        answer: CoordinatorAnswer
-        began = self.clock()
-        if self._coordinator is None:
-            answer = Lost("no coordinator is configured")
-        else:
-            try:
-                answer = await self._coordinator.ask(request)
-            except FabricError as error:
-                answer = Lost(error.message)
-            except Exception as error:
-                self.counters.count("coordinator_errors")
-                _LOG.exception("the coordinator client raised")
-                answer = Lost(type(error).__name__)
-        self.counters.time("coordinator", type(request).__name__, self.clock() - began)
-        self.handle(Coordinated(token, answer))
-
-    async def _drive(self, call: Any, token: int, trace: str) -> None:
-        TRACE.set(trace)  # of this task alone: the driver's own lines carry it too
-        result: Any = None
-        code: str | None = None
-        began = self.clock()
-        try:
-            if self._driver is None:
-                raise MissingDependency("this peer has no hypervisor driver")
-            result = await self._driver.execute(call)
-        except FabricError as error:
-            code = error.code
-        except Exception:
-            self.counters.count("hypervisor_errors")
-            _LOG.exception("the hypervisor driver raised")
-            code = FabricError.code
-        self._ended("hypervisor", call, trace, began, code or "done")
-        self.handle(Driven(token, result, code), trace)
 
 
 def _not_answered(body: Message, timeout_s: float) -> DeadlineExceeded:

@@ -30,7 +30,7 @@ from fabric.coordination.interface import (
 from fabric.coordination.memory import MemoryCoordinator
 from fabric.coordination.zookeeper import ZooKeeperCoordinator
 from fabric.errors import BadInput
-from fabric.runtime.driver import Coordinator
+from fabric.runtime.errands import Coordinator
 from nodes.demo.zookeepers import LocalEnsemble
 
 #: Longer than any of these tests, and shorter than the session that the ZooKeeper clients ask for.
