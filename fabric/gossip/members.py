@@ -86,11 +86,12 @@ class Member:
 class Suspicion:
     """An open case against one incarnation of a member: since when, and who are the witnesses."""
 
-    __slots__ = ("incarnation", "since", "witnesses")
+    __slots__ = ("incarnation", "since", "told_at", "witnesses")
 
     def __init__(self, incarnation: int, since: int) -> None:
         self.incarnation = incarnation
         self.since = since
+        self.told_at = 0  # when we told others that we are a witness
         self.witnesses: list[int] = []
 
     def testify(self, witness: int) -> bool:

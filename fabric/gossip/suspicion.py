@@ -27,6 +27,7 @@ from fabric.gossip.members import (
 )
 from fabric.machine import NEVER, Sink
 from fabric.stream import mix
+from fabric.units import SECOND
 from fabric.wire.gossip import ALIVE, DEAD, SUSPECT, News, Suspect
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 #: Independent witnesses that a removal needs, where so many others live.
 WITNESSES = 3
+#: A witness whose probes go on failing says so again after this: its word may have been lost, and
+#: the case would stay open for ever.  (Cases where all is heard are closed long before.)
+AGAIN_US = 10 * SECOND
 
 
 class Court:
@@ -88,7 +92,8 @@ class Court:
         new = case.testify(witness)
         if new and len(case.witnesses) == 1:
             self.cell.hooks.suspected(self.cell, member, witness, out)
-        if new and witness == self.cell.key:
+        if witness == self.cell.key and (new or now - case.told_at >= AGAIN_US):
+            case.told_at = now
             statement = Suspect(self.cell.cell, member.key, incarnation, False)
             for other in self.cell.members.values():
                 if other.news.contact.node_id:
