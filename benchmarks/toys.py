@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import simpy
 
-from fabric.machine import WOKEN, Contact, Event, Received
+from fabric.machine import WOKEN, Contact, Event, Machine, Received
 from fabric.stream import Stream
 from fabric.units import MS, SECOND
 from fabric.wire.gossip import ProbeAnswer, SyncAsk
@@ -35,7 +35,7 @@ VIRTUAL_S: Final = 10
 REPEATS: Final = 3
 
 
-class _Toy:
+class _Toy(Machine):
     """The toy as a machine of ours; the messages are any small ones that the fabric has."""
 
     def __init__(self, right: Contact, left: Contact, first_at: int) -> None:

@@ -6,8 +6,9 @@ Every protocol in Fabric is a *machine*: an object with one entry point,
 
     machine.handle(event, now, out)
 
-It changes its own state and puts outputs, in order, into the sink ``out``.  It never looks at a
-clock (``now`` is an argument: integer microseconds), never draws randomness but from a seeded
+(and a shorter way in for the most frequent event, a message: ``machine.receive``).  It changes its
+own state and puts outputs, in order, into the sink ``out``.  It never looks at a clock (``now`` is
+an argument: integer microseconds), never draws randomness but from a seeded
 :class:`~fabric.stream.Stream` that it was given, and never touches a socket, a file or a thread.
 The same events give the same outputs, bit for bit, on any Python and under any hash seed.
 
@@ -179,6 +180,13 @@ class Machine:
     def handle(self, event: Event, now: int, out: Sink) -> None:
         """Take one event at time ``now`` (µs) and put all that follows from it into ``out``."""
         raise NotImplementedError
+
+    def receive(self, sender: int, message: Message, now: int, out: Sink) -> None:
+        """Take a message: the same as :class:`Received` to :meth:`handle`, which it is by default.
+
+        Messages are most of all events: a machine that takes many saves an object for each.
+        """
+        self.handle(Received(sender, message), now, out)
 
 
 # --- a sink that remembers, for tests and for people who want to see ------------------------------

@@ -8,8 +8,9 @@ How it works
 * **Time** is integer microseconds, in steps of :data:`TICK_US`.  Events wait in buckets, one list
   per tick, under a heap of ticks.  Everything takes at least one tick, and events of one tick run
   in the order in which they were put in, so there are no ties and no way back in time.
-* **An event** is a tuple ``(node, generation, event, fingerprint)``.  A crash raises the node's
-  generation; whatever was under way to the old one is dropped when its turn comes.
+* **An event** is a tuple ``(node, generation, event, fingerprint, sender)``; a message travels as
+  it is, with its sender beside it.  A crash raises the node's generation; whatever was under way
+  to the old one is dropped when its turn comes.
 * **A node is its machine's sink**, so a send is one call.  Messages are shared by reference:
   machines treat them as immutable.
 * **Timers**: one deadline per node.  ``wake(at)`` puts an event in only when ``at`` is earlier
@@ -72,8 +73,8 @@ TICK_US: Final = 250
 #: 1970) and stored times lie in the past after a restart.
 EPOCH_US: Final = 1_700_000_000_000_000
 
-#: What waits in a bucket. ``fingerprint`` is ``None`` for timers and actions.
-Entry: TypeAlias = "tuple[Node, int, Any, Word | None]"
+#: What waits in a bucket. Timers and actions have no sender (and no fingerprint: 0).
+Entry: TypeAlias = "tuple[Node, int, Any, Word, Contact | None]"
 Action: TypeAlias = Callable[[], None]
 
 
@@ -103,22 +104,26 @@ class Node(Sink):
         "node_id",
         "offset",
         "role",
+        "timer",
     )
 
     def __init__(self, engine: Engine, index: int, contact: Contact, skew_us: int) -> None:
-        self.engine = engine
-        self.index = index
-        self.code: Word = index << 4
-        self.contact = contact
-        self.node_id = contact.node_id
-        self.address = contact.address
-        self.machine: Machine | None = None
-        self.alive = False
+        # what each event needs stands together: compiled, that is one line of the cache, not three
         self.generation = 0
+        self.code: Word = index << 4
+        self.machine: Machine | None = None
         self.offset = EPOCH_US + skew_us
-        self.armed = NEVER
         self.armed_tick = -1
+        self.armed = NEVER
+        self.engine = engine
+        self.alive = False
         self.net_state: Word = engine.streams.state("network", index)
+        self.node_id = contact.node_id
+        self.contact = contact
+        #: The event of our timer: the same one each time, until a crash.
+        self.timer: Any = (self, 0, WOKEN, 0, None)
+        self.index = index
+        self.address = contact.address
         self.disk = Disk(self)
         #: What the scenario knows of this node (its books, its place): opaque to the engine.
         self.role: Any = None
@@ -160,7 +165,7 @@ class Node(Sink):
                     return
         if engine.fidelity is not None:
             message = engine.fidelity.hop(self, target, message, mark)
-        entry = (target, target.generation, Received(self.node_id, message), mark)
+        entry = (target, target.generation, message, mark, self.contact)
         bucket = engine.buckets.get(tick)
         if bucket is None:
             engine.buckets[tick] = [entry]
@@ -190,13 +195,12 @@ class Node(Sink):
         if tick <= engine.tick:
             tick = engine.tick + 1
         self.armed_tick = tick
-        entry = (self, self.generation, WOKEN, None)
-        bucket = engine.buckets.get(tick)
+        bucket: list[Any] | None = engine.buckets.get(tick)
         if bucket is None:
-            engine.buckets[tick] = [entry]
+            engine.buckets[tick] = [self.timer]
             heapq.heappush(engine.ticks, tick)
         else:
-            bucket.append(entry)
+            bucket.append(self.timer)
 
     def persist(self, writes: Sequence[Write], token: int) -> None:
         self.engine.words.extend((PERSIST, token, _hash_writes(writes)))
@@ -265,6 +269,7 @@ class Node(Sink):
         self.alive = False
         self.engine.lives += 1
         self.generation += 1
+        self.timer = (self, self.generation, WOKEN, 0, None)
         self.machine = None
         self.armed, self.armed_tick = NEVER, -1
         self.engine.words.extend((self.code | LIFE, 0))
@@ -361,12 +366,12 @@ class Engine:
     def at(self, at_us: int, action: Action) -> None:
         """Run ``action`` at virtual time ``at_us``, or in the next tick if that is past."""
         tick = max(-(-at_us // TICK_US), self.tick + 1)
-        self.put(tick, (self.world, 0, action, None))
+        self.put(tick, (self.world, 0, action, 0, None))
 
     def after(self, delay_us: int, node: Node, action: Action) -> None:
         """Run ``action`` in ``delay_us``, unless ``node`` crashes before."""
         tick = self.tick + max(-(-delay_us // TICK_US), 1)
-        self.put(tick, (node, node.generation, action, None))
+        self.put(tick, (node, node.generation, action, 0, None))
 
     # --- what comes back to nodes -----------------------------------------------------------------
 
@@ -394,7 +399,7 @@ class Engine:
         where = "; ".join(
             f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno} {f.name}" for f in frames[-4:]
         )
-        what = getattr(event, "message", event).__class__.__name__
+        what = (event.message if isinstance(event, Received) else event).__class__.__name__
         if event == "start":
             node.crash()
         detail = f"{type(error).__name__} on {what}: {error!s:.200} ({where})"
@@ -428,15 +433,16 @@ class Engine:
         node = self.world
         event: Any = None
         try:
-            for node, generation, event, mark in entries:
+            for node, generation, event, mark, sender in entries:
                 if generation != node.generation:
                     continue
-                if mark is not None:
+                if sender is not None:
                     words.append(node.code ^ mark)
                     count += 1
                     machine = node.machine
                     if machine is not None:
-                        machine.handle(event, now + node.offset, node)
+                        # by number: compiled, the name is a lookup
+                        machine.receive(sender[0], event, now + node.offset, node)
                 elif event is WOKEN:
                     if node.armed_tick != tick:
                         continue  # superseded by an earlier one, which was dealt with

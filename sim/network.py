@@ -225,8 +225,7 @@ class Network:
         if self.duplicate_ppm and self._faults(source).chance(self.duplicate_ppm):
             self.duplicated += 1
             again = tick + 1 + self._faults(source).below(200)
-            event = Received(source.node_id, message)
-            engine.put(again, (target, target.generation, event, mark))
+            engine.put(again, (target, target.generation, message, mark, source.contact))
         if self.echo_ppm and self._faults(source).chance(self.echo_ppm):
             late = Received(source.node_id, message)
             # whoever lives at the address then gets it, as from a queue on the way

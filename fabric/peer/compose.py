@@ -163,19 +163,12 @@ class Peer(Machine):
     # --- events ----------------------------------------------------------------------------------
 
     def handle(self, event: Event, now: int, out: Sink) -> None:
-        """Take one event: the machine's only entry point."""
+        """Take one event."""
         cls = event.__class__
-        if isinstance(event, Received):
-            message = event.message
-            kind = message.__class__
-            if kind is Ping or kind is Ack:
-                self._probed(event.sender, message, now, out)
-            else:
-                handler = _HANDLERS.get(kind)
-                if handler is not None:
-                    handler(self, event.sender, message, now, out)
-        elif cls is Woken:
+        if cls is Woken:
             self._tick(now, out)
+        elif isinstance(event, Received):
+            self.receive(event.sender, event.message, now, out)
         elif cls is LocalCall:
             assert isinstance(event, LocalCall)
             answering.call(self, Caller(event.call_id, None, event.trace), event.request, now, out)
@@ -188,6 +181,16 @@ class Peer(Machine):
             out.notify(DiskNotice(event.reason))
         else:
             assert isinstance(event, Persisted)
+
+    def receive(self, sender: int, message: Any, now: int, out: Sink) -> None:
+        """Take a message."""
+        kind = message.__class__
+        if kind is Ping or kind is Ack:
+            self._probed(sender, message, now, out)
+            return
+        handler = _HANDLERS.get(kind)
+        if handler is not None:
+            handler(self, sender, message, now, out)
 
     def _probed(self, sender: int, message: Any, now: int, out: Sink) -> None:
         """Take a ping or an ack: most of what arrives, and nearly always of the leaf cell."""

@@ -27,15 +27,15 @@ INTERPRETER = f"""\
 import runpy, sys
 from fabric.peer.compose import Peer
 
-handle = Peer.handle
+receive = Peer.receive
 offset = hash("x") % 1000  # what the order of a set of texts would come to
 
-def handle_with_bug(self, event, now, out):
-    handle(self, event, now, out)
+def receive_with_bug(self, sender, message, now, out):
+    receive(self, sender, message, now, out)
     if self.me.address == "sim://host-7" and 15_000_000 < now - 1_700_000_000_000_000 < 15_500_000:
         out.wake(now + 100_000 + offset)
 
-Peer.handle = handle_with_bug
+Peer.receive = receive_with_bug
 sys.argv[:] = ["sim.diverge", *sys.argv[sys.argv.index("-m") + 2 :]]
 runpy.run_module("sim.diverge", run_name="__main__")
 """

@@ -19,13 +19,23 @@ from fabric.coordination.interface import (
     Put,
     Resign,
 )
-from fabric.machine import Contact, Coordinated, Event, Persisted, Received, Sink, Woken, Write
+from fabric.machine import (
+    Contact,
+    Coordinated,
+    Event,
+    Machine,
+    Persisted,
+    Received,
+    Sink,
+    Woken,
+    Write,
+)
 from sim.coordinator import VirtualCoordinator
 from sim.engine import EPOCH_US, TICK_US, Engine, Node
 from sim.network import Network, Partition, latency_table
 
 
-class Recorder:
+class Recorder(Machine):
     """A machine that notes what it is given and does what the test says."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fabric.machine import Contact, Received
+from fabric.machine import Contact
 from sim.engine import Engine, Node
 from sim.hypervisor import Hypervisors
 from sim.run import Run, run
@@ -42,7 +42,7 @@ _REMEMBERED: dict[str, Any] = {}
 
 
 def _heard(entries: list[Any], source: Node) -> int:
-    return sum(e[2].sender == source.node_id for e in entries if isinstance(e[2], Received))
+    return sum(sender is source.contact for _, _, _, _, sender in entries)
 
 
 @pytest.mark.parametrize("noise", [0, 3])

@@ -6,7 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fabric.machine import Contact, Event, LocalCall, Persisted, Received, Sink, Woken, Write
+from fabric.machine import (
+    Contact,
+    Event,
+    LocalCall,
+    Machine,
+    Persisted,
+    Received,
+    Sink,
+    Woken,
+    Write,
+)
 from fabric.stream import Stream
 from fabric.wire.codec import Int, Text, many, register
 
@@ -31,7 +41,7 @@ register(9001, ToyPing)
 register(9002, ToyAck)
 
 
-class ToyPeer:
+class ToyPeer(Machine):
     """Pings one other each second and spreads numbers; each new number is made durable."""
 
     def __init__(
