@@ -143,7 +143,8 @@ class CellGossip(Table):
         """Say goodbye to everybody, in person."""
         old = self.news
         news = News(self.key, old.incarnation, LEFT, self.me, old.seq, old.summary)
-        self.news = self.myself.news = news  # not through speak(): nobody passes it on for us
+        self.news = news  # not through speak(): nobody passes it on for us
+        self.myself.take(news)
         goodbye = Ping(self.cell, self.key, 0, self.round, self.path, (self.news,))
         for member in self.members.values():
             if needs_probe(member):
@@ -164,27 +165,26 @@ class CellGossip(Table):
             if former is not None:
                 self.hooks.stranger(self, former, now, out)
             return
-        news = member.news
-        if news.contact.node_id != sender or msg.number == 0:
+        if member.node_id != sender or msg.number == 0:
             return
         if self.round + 1 < msg.round < ROUND_LIMIT:
             # one ahead is just early in this round; following it at once would have two members
             # drive each other on, and in steps of two an even cell never meets half its pairs
             self.round = msg.round - 1
         if msg.path != self.path:
-            self.hooks.path_differs(self, news.contact, now, out)
-        if news.state != ALIVE:
+            self.hooks.path_differs(self, member.contact, now, out)
+        if member.state != ALIVE:
             self.freshen(member)  # it must hear of it, to refute
         told = self.take_news() if self.fresh else ()
         if msg.news and msg.news[-1].key == self.key and self.level == 0:
             told = (*told[: MAX_NEWS - 1], self.news)  # it wants to hear of us from ourselves
-        out.send(news.contact, Ack(self.cell, self.key, msg.number, self.path, told))
+        out.send(member.contact, Ack(self.cell, self.key, msg.number, self.path, told))
 
     def on_ack(self, sender: int, msg: Ack, now: int, out: Sink) -> None:
         if msg.news:
             self.merge(sender, msg.news, now, out)
         member = self.members.get(msg.key)
-        if member is None or member.news.contact.node_id != sender:
+        if member is None or member.node_id != sender:
             return
         self.quiet_rounds = 0
         # the key counts: at the address of a dead member there may be somebody else by now
@@ -205,7 +205,7 @@ class CellGossip(Table):
         if member.suspicion is not None:
             self.court.withdraw(member)
         if msg.path != self.path:
-            self.hooks.path_differs(self, member.news.contact, now, out)
+            self.hooks.path_differs(self, member.contact, now, out)
 
     def on_probe_for(self, sender: int, msg: ProbeFor, now: int, out: Sink) -> None:
         asker, target = self.speaker(sender), self.members.get(msg.key)
@@ -370,14 +370,12 @@ class CellGossip(Table):
         self.probe_deadline = NEVER
 
     def _send_ping(self, target: Member, number: int, out: Sink) -> None:
-        if target.news.state != ALIVE:
+        if target.state != ALIVE:
             self.freshen(target)
         told = self.take_news() if self.fresh else ()
         if not target.sworn and self.level == 0:
             told = (*told[: MAX_NEWS - 1], target.news)  # what we heard of it: is that so?
-        out.send(
-            target.news.contact, Ping(self.cell, self.key, number, self.round, self.path, told)
-        )
+        out.send(target.contact, Ping(self.cell, self.key, number, self.round, self.path, told))
 
     def verify(self, member: Member, out: Sink) -> None:
         """Others say that a member lives a later life: ask it, once a round at most."""

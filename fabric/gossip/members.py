@@ -34,16 +34,19 @@ NOBODY: Final = Contact(0, "")
 
 
 class Member:
-    """One row: the newest news, when its load was heard (µs), and a suspicion if there is one."""
+    """One row: the newest news, when its load was heard (µs), and a suspicion if there is one.
+
+    Who speaks and how it is stands in the news; it is kept beside them, since each probe reads it.
+    """
 
     __slots__ = (
-        "accusers", "asked", "heard_at", "key", "left", "mark", "marked", "news", "observer",
-        "suspicion", "sworn",
+        "accusers", "asked", "contact", "heard_at", "key", "left", "mark", "marked", "news",
+        "node_id", "observer", "state", "suspicion", "sworn",
     )  # fmt: skip
 
     def __init__(self, key: int, news: News, observer: bool) -> None:
+        self.take(news)
         self.key = key
-        self.news = news
         self.observer = observer
         self.heard_at = 0
         self.suspicion: Suspicion | None = None
@@ -53,6 +56,13 @@ class Member:
         self.marked = False  # whether that is up to date
         self.sworn = False  # whether it told us itself which life it lives
         self.asked = 0  # the round in which it was asked whether it lives another
+
+    def take(self, news: News) -> None:
+        """Hold ``news`` from now on."""
+        self.news = news
+        self.contact = news.contact
+        self.node_id = news.contact.node_id  # of who speaks; 0: nobody
+        self.state = news.state
 
     def remark(self) -> int:
         """Compute :attr:`mark` anew. Rows of which nothing was heard count as absent."""
@@ -69,18 +79,9 @@ class Member:
         return self.mark
 
     @property
-    def contact(self) -> Contact:
-        return self.news.contact
-
-    @property
-    def state(self) -> int:
-        return self.news.state
-
-    @property
     def alive(self) -> bool:
         """Alive as far as known: suspects count until they are removed."""
-        news = self.news
-        return news.state <= SUSPECT and news.contact.node_id != 0
+        return self.state <= SUSPECT and self.node_id != 0
 
 
 class Suspicion:
@@ -175,7 +176,7 @@ def lives(news: News) -> bool:
 
 def needs_probe(member: Member) -> bool:
     """Whether the rotation visits this member: also the dead, so that their return is seen."""
-    return member.news.contact.node_id != 0
+    return member.node_id != 0
 
 
 __all__ = [

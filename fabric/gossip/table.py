@@ -69,7 +69,7 @@ class Table:
                     speaker = contact if self.level == 0 else Contact(0, "")
                     row = Member(key, unheard(key, speaker), observer)
                 elif self.level == 0 and contact not in (listed.get(key), row.news.contact):
-                    row.news = relocated(row.news, contact)  # the record says that it moved
+                    row.take(relocated(row.news, contact))  # the record says that it moved
                 rows[key] = row
         if self.level == 0:
             self._remember(rows)
@@ -101,7 +101,7 @@ class Table:
     def renew(self, member: Member, news: News) -> None:
         """Put ``news`` into a row, and pass them on."""
         old = member.news
-        member.news = news
+        member.take(news)
         if member.marked:
             member.marked = False
             self._undigested.append(member)
@@ -119,7 +119,8 @@ class Table:
 
     def speak(self, news: News) -> None:
         """Say something else of ourselves from now on."""
-        self.news = self.myself.news = news
+        self.news = news
+        self.myself.take(news)
         self.freshen(self.myself)
         self.version += 1
 
@@ -165,6 +166,6 @@ class Table:
         if self.level == 0:
             return self.members.get(node_id)
         for member in self.members.values():
-            if member.news.contact.node_id == node_id:
+            if member.node_id == node_id:
                 return member
         return None

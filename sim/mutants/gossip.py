@@ -73,9 +73,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "a change of load is never passed on by gossip",
         _CELL,
         "self.speak(News(self.key, old.incarnation, old.state, self.me, old.seq + 1, summary))\n",
-        "self.news = self.myself.news = News(\n"
+        "self.news = News(\n"
         "            self.key, old.incarnation, old.state, self.me, old.seq + 1, summary\n"
-        "        )\n",
+        "        )\n"
+        "        self.myself.take(self.news)\n",
     ),
     mutant(
         "no-anti-entropy",
@@ -97,8 +98,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "probe-dead-no-more",
         "members held for dead are not visited again, so their return is not seen",
         _MEMBERS,
-        "    return member.news.contact.node_id != 0\n\n\n__all__",
-        "    return member.news.contact.node_id != 0 and member.news.state < DEAD\n\n\n__all__",
+        "    return member.node_id != 0\n\n\n__all__",
+        "    return member.node_id != 0 and member.state < DEAD\n\n\n__all__",
         RUMOURS,
     ),
     mutant(
