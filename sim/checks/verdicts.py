@@ -61,8 +61,8 @@ class VerdictChecks:
         self._cell: dict[int, tuple[int, int]] = {}
         #: (node id, cell) -> the highest incarnation that it has spoken under there.
         self._spoken: dict[tuple[int, int], int] = {}
-        #: Node index -> since when it is cut off from everybody.
-        self._alone_us: dict[int, int] = {}
+        #: Node index -> what cuts it off from everybody, and since when.
+        self._alone: dict[int, tuple[Partition, int]] = {}
         #: Node index -> since when it does not run.
         self._down_us: dict[int, int] = {}
         #: Who holds whom for dead: (node index, its start, cell, member).
@@ -78,13 +78,13 @@ class VerdictChecks:
         now = self._looked_us = world.engine.now
         if world.engine.network.unreliable:
             self._unreliable_us = now
-        alone = {
-            index: self._alone_us.get(index, now)
+        before = self._alone
+        self._alone = {
+            index: before[index] if index in before and before[index][0] is cut else (cut, now)
             for cut in world.engine.network.partitions
             if isinstance(cut, Partition) and not cut.one_way and len(cut.side) == 1
             for index in cut.side
         }
-        self._alone_us = alone
         gone: dict[int, int] = {}
         leaves: list[tuple[Node, CellGossip]] = []
         for node in world.hosts:
@@ -165,8 +165,13 @@ class VerdictChecks:
         other = world.engine.by_id.get(notice.key)
         if other is None or not other.alive:
             return
-        alone_us = world.engine.now - self._alone_us.get(node.index, world.engine.now)
-        if alone_us > BLIND_US and node not in world.candidates:
+        cut = self._alone.get(node.index)
+        blind = (
+            cut is not None
+            and cut[0] in world.engine.network.partitions
+            and world.engine.now - cut[1] > BLIND_US
+        )
+        if blind and len(notice.accusers) == 1 and node not in world.candidates:
             detail = f"cell {notice.cell}: hears nobody, and holds {other.role.name} for dead"
             world.violation("blind-verdict", (node, other), detail)
         theirs = cells_of(other).leaf_gossip
