@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -334,8 +333,8 @@ async def test_every_node_belongs_to_whoever_has_the_credentials(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     caplog.set_level(1)
-    logging.getLogger("fabric").setLevel(1)
-    logging.getLogger("kazoo").setLevel(1)
+    caplog.set_level(1, "fabric")  # put back afterwards
+    caplog.set_level(1, "kazoo")
     monkeypatch.setenv("ZK_OURS", "fabric:s3cret-ours")
     monkeypatch.setenv("ZK_THEIRS", "fabric:s3cret-theirs")
     ours = meet(zookeeper.address(base, auth_env="ZK_OURS"))
