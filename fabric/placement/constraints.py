@@ -71,9 +71,9 @@ def host_verdict(
     for constraint in request.constraints:
         if constraint.kind == "host":
             if (host_id in constraint.values) == constraint.negative:
-                return constraint.describe()
+                return constraint.brief()
         elif constraint.kind != "datastore" and _carries(constraint, labels) == constraint.negative:
-            return constraint.describe()
+            return constraint.brief()
     if not _datastores_left(request, labels):
         return _datastore_reason(request)
     if request.cpu > room[0]:
@@ -183,11 +183,11 @@ def _class_failure(group: ClassSummary, request: PlacementRequest) -> str:
             continue  # hosts are not named in summaries; datastores are judged together below
         if constraint.negative:
             if _carries(constraint, group.labels):
-                return constraint.describe()
+                return constraint.brief()
         elif not (
             group.blurred or _carries(constraint, group.labels) or _carries(constraint, group.maybe)
         ):
-            return constraint.describe()
+            return constraint.brief()
     if not group.blurred and not _datastores_left(request, (*group.labels, *group.maybe)):
         return _datastore_reason(request)
     if request.disk_mb > GRID[group.disk] and _needs_datastore(request):
@@ -217,7 +217,7 @@ def _datastores_left(request: PlacementRequest, labels: Sequence[str]) -> bool:
 def _datastore_reason(request: PlacementRequest) -> str:
     for constraint in request.constraints:
         if constraint.kind == "datastore":
-            return constraint.describe()
+            return constraint.brief()
     return "datastore"
 
 

@@ -51,6 +51,18 @@ class Constraint:
         """Return the constraint as people write it: ``zone=z1|z2``, ``tag!=ssd``."""
         return f"{self.kind}{'!=' if self.negative else '='}{'|'.join(self.values)}"
 
+    def brief(self) -> str:
+        """Return the same as explanations carry it: the last of many values are only counted."""
+        text = self.describe()
+        if len(text) <= MAX_TEXT:
+            return text
+        for kept in range(len(self.values) - 1, 0, -1):
+            first = Constraint(self.kind, self.values[:kept], self.negative).describe()
+            text = f"{first}|and {len(self.values) - kept} more"
+            if len(text) <= MAX_TEXT:
+                return text
+        return f"{self.kind}{'!=' if self.negative else '='}any of {len(self.values)}"
+
 
 @dataclass(slots=True)
 class PlacementRequest:

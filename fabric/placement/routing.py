@@ -398,4 +398,4 @@ def _named(child: Child, request: PlacementRequest) -> bool:
 
 
 def _host_condition(request: PlacementRequest) -> str:
-    return next(c.describe() for c in request.constraints if c.kind == "host")
+    return next(c.brief() for c in request.constraints if c.kind == "host")

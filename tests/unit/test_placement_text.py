@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabric.errors import BadInput
-from fabric.limits import MAX_INT
+from fabric.limits import MAX_CONSTRAINT_VALUES, MAX_INT, MAX_TEXT
 from fabric.machine import Contact
 from fabric.placement.request import Constraint, Placed
+from fabric.tree.summary import NOTHING
+from fabric.wire.codec import decode_frame, encode_frame
+from fabric.wire.placement import CellRefused, Explanation
 from nodes.cli.placement_text import format_placement, parse_constraint, parse_placement
 
 IDS = st.integers(1, MAX_INT)
@@ -50,3 +53,19 @@ def test_constraints(text: str, constraint: Constraint) -> None:
 def test_what_is_no_constraint_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="--constraint must look like"):
         parse_constraint(text)
+
+
+@pytest.mark.parametrize("count", [1, 7, 16, MAX_CONSTRAINT_VALUES])
+@pytest.mark.parametrize("length", [16, 100, MAX_TEXT])
+def test_refusals_that_name_a_long_constraint_fit_the_wire(count: int, length: int) -> None:
+    """Refusals that did not were dropped by their receiver: each cost the entry a retry."""
+    values = tuple(f"{number:0{length}d}" for number in range(count))
+    constraint = Constraint("host", values, True)
+    reason = constraint.brief()
+    assert len(reason) <= MAX_TEXT
+    assert reason.startswith("host!=")
+    if len(constraint.describe()) <= MAX_TEXT:
+        assert reason == constraint.describe()
+    explanation = Explanation(3, ((reason, 3),), 0)
+    refused = CellRefused(1, 2, True, explanation, NOTHING)
+    assert decode_frame(encode_frame(7, refused)).message == refused
