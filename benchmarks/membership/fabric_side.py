@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import math
+import random
 import signal
 import socket
 import sys
@@ -338,10 +339,12 @@ class FabricSide:
         """Share the peers out over processes. Candidates have ports that are known before."""
         with contextlib.ExitStack() as stack:
             ports = []
-            for _ in range(CANDIDATES):
+            while len(ports) < CANDIDATES:
                 held = stack.enter_context(socket.socket())
-                held.bind(("127.0.0.1", 0))
-                ports.append(held.getsockname()[1])
+                # below those that the kernel gives to the others, who all bind in the meantime
+                with contextlib.suppress(OSError):
+                    held.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+                    ports.append(held.getsockname()[1])
         peers = [
             {
                 "node_id": number, "candidate": number <= CANDIDATES, "creates": number == 1,
