@@ -338,7 +338,7 @@ class FabricSide:
     def _groups(self) -> tuple[list[list[dict[str, Any]]], list[str]]:
         """Share the peers out over processes. Candidates have ports that are known before."""
         with contextlib.ExitStack() as stack:
-            ports = []
+            ports: list[int] = []
             while len(ports) < CANDIDATES:
                 held = stack.enter_context(socket.socket())
                 # below those that the kernel gives to the others, who all bind in the meantime
