@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -128,6 +130,21 @@ class Workers:
         self._hearing.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self.failure = self.failure or task.exception()
+
+
+def known_ports(count: int) -> list[int]:
+    """Return free ports for those whose addresses others must know before they listen.
+
+    They are below those that the kernel gives to the others, who bind in the meantime.
+    """
+    ports: list[int] = []
+    with contextlib.ExitStack() as stack:
+        while len(ports) < count:
+            held = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                held.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+                ports.append(held.getsockname()[1])
+    return ports
 
 
 def say(**words: Any) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import socket
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from benchmarks.fidelity.plan import (
     peers,
     scenario,
 )
+from benchmarks.workers import known_ports
 from sim.world import SimWorld
 
 PROCESSES: Final = 4
@@ -131,12 +131,7 @@ class _Run:
 
 def _with_ports(plans: Sequence[PeerPlan]) -> list[PeerPlan]:
     """Give the candidates ports: everybody joins through them, so they must be known before."""
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(CANDIDATES):
-            held = stack.enter_context(socket.socket())
-            held.bind(("127.0.0.1", 0))
-            ports.append(held.getsockname()[1])
+    ports = known_ports(CANDIDATES)
     return [
         dataclasses.replace(plan, port=ports.pop()) if plan.candidate else plan for plan in plans
     ]

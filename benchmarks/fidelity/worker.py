@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,12 @@ import agent
 import fabric
 from benchmarks.fidelity.account import Window, asks_itself, settled
 from benchmarks.fidelity.plan import LOOK_S, LOOK_UNTIL_S, WINDOW_S, PeerPlan
+from benchmarks.workers import parents_lines, say
 from fabric.api import Fabric
 from fabric.errors import FabricError
 from fabric.peer.notices import OwnerNotice, PlaceNotice
 from fabric.settings import Settings
 from sim.world import DATASTORE_MB
-
-
-def say(**words: Any) -> None:
-    """Tell the parent one thing."""
-    sys.stdout.write(json.dumps(words) + "\n")
-    sys.stdout.flush()
 
 
 class Worker:
@@ -152,10 +146,7 @@ class Worker:
 
 async def main() -> None:
     """Do what stdin says until it ends."""
-    loop = asyncio.get_running_loop()
-    words = asyncio.StreamReader(limit=1 << 20)
-    protocol = asyncio.StreamReaderProtocol(words)
-    await loop.connect_read_pipe(lambda: protocol, sys.stdin)
+    words = await parents_lines()
     worker = Worker(json.loads(await words.readline()))
     say(here=True)
     try:

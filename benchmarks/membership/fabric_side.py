@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import math
-import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +16,7 @@ from typing import Any, Final
 
 import fabric
 from benchmarks.membership.plan import CANDIDATES, Plan
-from benchmarks.workers import Worker, Workers
+from benchmarks.workers import Worker, Workers, known_ports
 from fabric.client import Client
 from fabric.errors import FabricError
 from fabric.ids import format_id
@@ -337,14 +335,7 @@ class FabricSide:
 
     def _groups(self) -> tuple[list[list[dict[str, Any]]], list[str]]:
         """Share the peers out over processes. Candidates have ports that are known before."""
-        with contextlib.ExitStack() as stack:
-            ports: list[int] = []
-            while len(ports) < CANDIDATES:
-                held = stack.enter_context(socket.socket())
-                # below those that the kernel gives to the others, who all bind in the meantime
-                with contextlib.suppress(OSError):
-                    held.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
-                    ports.append(held.getsockname()[1])
+        ports = known_ports(CANDIDATES)
         peers = [
             {
                 "node_id": number, "candidate": number <= CANDIDATES, "creates": number == 1,
